@@ -1,0 +1,1 @@
+"""Catalogs: the SQLite files that hold a repository's metadata."""

@@ -1,0 +1,1 @@
+"""Everything that reads a repository: cache, revision, volume, mount."""

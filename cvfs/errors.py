@@ -1,0 +1,126 @@
+"""Every failure of cvfs, in four families by what the caller does next.
+
+    CvfsError
+    ├── FormatError          bytes do not mean what they should: refuse the object, ask for another copy
+    ├── TrustError           a link of the chain of trust is broken: keep the last good revision
+    ├── StoreError           the object could not be had
+    │   ├── MissingObject        ask the next store
+    │   ├── CorruptObject        drop the copy, fetch anew
+    │   ├── Unreachable          fail over
+    │   └── StoreFull            serve without keeping
+    └── PathError            the request is at fault: another path, name, parameter or state is needed
+        ├── NotFound, NotADirectory, IsADirectory, NotALink, NoSuchAttribute, ReadOnly
+        ├── Unpublishable        an entry of a source tree cannot be published faithfully
+        ├── Locked               somebody else holds the repository
+        └── UsageError           a parameter or an argument makes no sense
+
+Each class carries the `errno` that the kernel is told and the `exit_status` of a command. The message is one line: what
+failed, where, what to do.
+"""
+
+import errno
+
+
+class CvfsError(Exception):
+    """Root of everything that cvfs raises on purpose."""
+
+    errno: int = errno.EIO
+    exit_status: int = 1
+
+
+class FormatError(CvfsError):
+    """Bytes that do not follow the repository format."""
+
+    exit_status = 32
+
+
+class TrustError(CvfsError):
+    """Verification refused at `step`, one of the names in `cvfs.trust`."""
+
+    exit_status = 33
+
+    def __init__(self, step: str, message: str) -> None:
+        super().__init__(f"{step}: {message}")
+        self.step = step
+
+
+class StoreError(CvfsError):
+    """An object could not be had or kept."""
+
+    exit_status = 34
+
+
+class MissingObject(StoreError):
+    """The store answered: it has no such object."""
+
+
+class CorruptObject(StoreError):
+    """The bytes do not have the hash or the size they were asked for by."""
+
+
+class Unreachable(StoreError):
+    """No answer, a broken answer, or an answer that came too late."""
+
+
+class StoreFull(StoreError):
+    """No room, or no right, to keep an object."""
+
+    errno = errno.ENOSPC
+
+
+class PathError(CvfsError):
+    """The request names something that is not there or not allowed."""
+
+    errno = errno.EINVAL
+    exit_status = 2
+
+
+class NotFound(PathError):
+    """No such file or directory."""
+
+    errno = errno.ENOENT
+
+
+class NotADirectory(PathError):
+    """A directory is needed."""
+
+    errno = errno.ENOTDIR
+
+
+class IsADirectory(PathError):
+    """Anything but a directory is needed."""
+
+    errno = errno.EISDIR
+
+
+class NotALink(PathError):
+    """A symbolic link is needed."""
+
+    errno = errno.EINVAL
+
+
+class NoSuchAttribute(PathError):
+    """No extended attribute of this name."""
+
+    errno = errno.ENODATA
+
+
+class ReadOnly(PathError):
+    """A published tree cannot be changed through its mount."""
+
+    errno = errno.EROFS
+
+
+class Unpublishable(PathError):
+    """An entry of the source tree that the format cannot hold, or that could not be read."""
+
+
+class Locked(PathError):
+    """The repository is held by another publisher."""
+
+    errno = errno.EBUSY
+    exit_status = 17
+
+
+class UsageError(PathError):
+    """A parameter or argument that makes no sense."""

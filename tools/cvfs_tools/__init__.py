@@ -1,0 +1,1 @@
+"""The commands: cvfs, cvfs-server, mount.cvfs."""
