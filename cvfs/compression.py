@@ -153,7 +153,7 @@ def _decode_zlib(pieces: Iterable[Bytes]) -> Iterator[bytes]:
                 data = b""
             if inflater.eof and inflater.unused_data:
                 raise CorruptObject("bytes behind the end of the zlib stream")
-    except igzip_lib.IsalError as error:
+    except igzip_lib.IsalError as error:  # type: ignore[misc]  # an untyped class
         raise CorruptObject(f"not a zlib stream: {error}") from error
     if not inflater.eof:
         raise CorruptObject("the zlib stream ends early")
