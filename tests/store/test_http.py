@@ -1,0 +1,393 @@
+"""HTTP from servers and proxies that fail, lie or stall: everything ends, as MissingObject or Unreachable."""
+
+import os
+import threading
+
+import pytest
+
+from cvfs.errors import MissingObject, Unreachable
+from cvfs.store.base import fetch_document
+from cvfs.store.http import MAX_REDIRECTS, USER_AGENT, HttpStore, Timeouts, encode_place
+
+QUICK = Timeouts(proxied=0.3, direct=0.3)
+BODY = b"0123456789"
+
+
+def _fetch(store, path="data/x", **how):
+    return b"".join(store.fetch(path, **how))
+
+
+def _refused(request):
+    request.answer("500 Internal Server Error", b"sorry")
+
+
+def _statuses():
+    return [
+        "300 Multiple Choices",
+        "301 Moved",
+        "400 Bad Request",
+        "403 Forbidden",
+        "416 Range",
+        "429 Slow down",
+        "502 Bad Gateway",
+    ]
+
+
+@pytest.mark.parametrize("status", [*_statuses(), "500 Internal Server Error", "999 Whatever"])
+def test_every_status_but_404_is_unreachable(serve, status):
+    server = serve(lambda request: request.answer(status, b"x" * 100))
+    store = HttpStore(server.url)
+    with pytest.raises(Unreachable, match=f"{server.url}/data/x: .*{status[:3]}"):
+        _fetch(store)
+    with pytest.raises(Unreachable, match=status[:3]):
+        store.has("data/x")
+
+
+def test_404_is_missing_and_the_connection_is_kept(serve):
+    server = serve(lambda request: request.answer("404 Not Found", b"x" * 100))
+    store = HttpStore(server.url)
+    for _ in range(5):
+        with pytest.raises(MissingObject, match=f"{server.url}/data/x"):
+            _fetch(store)
+    assert len(server.connections) == 1
+
+
+def test_one_connection_serves_a_thread(serve):
+    server = serve(lambda request: request.answer("200 OK", BODY))
+    store = HttpStore(server.url)
+    assert [_fetch(store) for _ in range(20)] == [BODY] * 20
+    assert store.has("x")
+    assert len(server.connections) == 1
+
+
+def test_close_gives_connections_back_and_the_store_goes_on(serve):
+    server = serve(lambda request: request.answer("200 OK", BODY))
+    store = HttpStore(server.url)
+    _fetch(store)
+    store.close()
+    assert _fetch(store) == BODY
+    assert len(server.connections) == 2
+
+
+def test_a_forked_process_connects_by_itself(serve):
+    server = serve(lambda request: request.answer("200 OK", BODY))
+    store = HttpStore(server.url)
+    _fetch(store)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if _fetch(store) == BODY else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert _fetch(store) == BODY
+    assert len(server.connections) == 2
+
+
+def test_tells_who_it_is_and_wants_no_encoding(serve, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    server = serve(lambda request: request.answer("200 OK", BODY))
+    _fetch(HttpStore(server.url))
+    _fetch(HttpStore(server.url), fresh=True)
+    usual, fresh = (request.headers for request in server.requests)
+    assert usual == {
+        "host": server.url.removeprefix("http://"),
+        "user-agent": USER_AGENT,
+        "accept-encoding": "identity",
+        "connection": "Keep-Alive",
+        "pragma": "",
+    }
+    assert USER_AGENT.startswith("cvmfs Fuse ")
+    assert fresh == usual | {"pragma": "no-cache", "cache-control": "no-cache"}
+
+
+def test_asks_the_proxy_with_the_whole_url(serve):
+    proxy = serve(lambda request: request.answer("200 OK", BODY))
+    assert _fetch(HttpStore("http://far.example.org/cvmfs/x", proxy.url)) == BODY
+    assert proxy.requests[0].path == "http://far.example.org/cvmfs/x/data/x"
+
+
+def test_errors_name_the_proxy(unused_url):
+    with pytest.raises(Unreachable, match=f"http://far.example.org/data/x via {unused_url}: .*refused"):
+        _fetch(HttpStore("http://far.example.org", unused_url))
+
+
+def test_direct_means_no_proxy(serve):
+    server = serve(lambda request: request.answer("200 OK", BODY))
+    assert _fetch(HttpStore(server.url, "DIRECT")) == BODY
+    assert server.requests[0].path == "/data/x"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://no-such-host.invalid", "nonsense", "http://", "ftp://x", "http://a" + "a" * 70]
+)
+def test_an_impossible_url_is_unreachable(url):
+    with pytest.raises(Unreachable):
+        _fetch(HttpStore(url, timeouts=QUICK))
+
+
+def test_nobody_listens(unused_url):
+    with pytest.raises(Unreachable, match="refused"):
+        _fetch(HttpStore(unused_url))
+    with pytest.raises(Unreachable, match="refused"):
+        HttpStore(unused_url).has("x")
+
+
+# What a server does once it has a request; none of it may hold the client, or pass for a whole answer.
+def _black_hole(request):
+    request.closing.wait()
+
+
+def _hang_up(request):
+    return False
+
+
+def _truncate(request):
+    request.answer("200 OK", BODY, length=100)
+    return False
+
+
+def _stall_in_the_body(request):
+    request.answer("200 OK", BODY, length=100)
+    request.closing.wait()
+
+
+def _drip(request, data, piece=1):
+    for start in range(0, len(data), piece):
+        request.send(data[start : start + piece])
+        if request.closing.wait(0.01):
+            return
+
+
+def _dribble_headers(request):
+    _drip(request, b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 10_000)
+
+
+def _dribble_body(request):
+    request.answer("200 OK", b"", length=10_000)
+    _drip(request, b"x" * 10_000)
+
+
+def _dribble_chunks(request):
+    request.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    _drip(request, b"1\r\nx\r\n" * 1000, piece=3)
+
+
+def _endless_headers(request):
+    request.send(b"HTTP/1.1 200 OK\r\n")
+    while not request.closing.is_set():
+        request.send(b"X: y\r\n" * 100)
+
+
+def _endless_continues(request):
+    while not request.closing.is_set():
+        request.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+
+def _nonsense(request):
+    request.send(b"\x00\xff" * 40 + b"\r\n\r\n")
+    return False
+
+
+def _bad_length(request):
+    request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5, 10\r\n\r\n" + BODY)
+    return False
+
+
+def _cut_chunks(request):
+    request.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n")
+    return False
+
+
+def _bad_chunks(request):
+    request.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n01234\r\n0\r\n\r\n")
+    return False
+
+
+def _gzipped(request):
+    request.answer("200 OK", BODY, "Content-Encoding: gzip")
+
+
+HOSTILE = [
+    _black_hole,
+    _hang_up,
+    _truncate,
+    _stall_in_the_body,
+    _dribble_headers,
+    _dribble_body,
+    _dribble_chunks,
+    _endless_headers,
+    _endless_continues,
+    _nonsense,
+    _bad_length,
+    _cut_chunks,
+    _bad_chunks,
+    _gzipped,
+]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("behave", HOSTILE, ids=lambda behave: behave.__name__)
+@pytest.mark.parametrize("way", ["direct", "proxied"])
+def test_a_hostile_answer_is_unreachable(serve, behave, way):
+    server = serve(behave)
+    base, proxy = (server.url, None) if way == "direct" else ("http://far.example.org", server.url)
+    with pytest.raises(Unreachable, match="/data/x"):
+        _fetch(HttpStore(base, proxy, QUICK))
+
+
+def test_an_endless_body_is_bounded_by_whoever_asks(serve):
+    def endless(request):
+        request.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not request.closing.is_set():
+            request.send(bytes(65536))
+
+    with pytest.raises(Unreachable, match="longer than"):
+        fetch_document(HttpStore(serve(endless).url), "data/x")
+
+
+def test_bytes_behind_the_announced_length_do_not_reach_the_next_answer(serve):
+    store = HttpStore(serve(lambda request: request.answer("200 OK", BODY, length=4)).url)
+    assert [_fetch(store) for _ in range(3)] == [BODY[:4]] * 3
+
+
+def test_a_slow_start_is_forgiven(serve):
+    def answer(request):
+        request.closing.wait(0.1)
+        request.answer("200 OK", BODY)
+
+    assert _fetch(HttpStore(serve(answer).url, timeouts=QUICK)) == BODY
+
+
+def test_a_steady_stream_may_last_longer_than_the_time_out(serve):
+    def answer(request):
+        request.answer("200 OK", b"", length=100_000)
+        _drip(request, bytes(100_000), piece=1000)
+
+    assert _fetch(HttpStore(serve(answer).url, timeouts=QUICK)) == bytes(100_000)
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_no_failure(serve):
+    def answer(request):
+        if len(server.requests) == 2:
+            return False
+        return request.answer("200 OK", BODY)
+
+    server = serve(answer)
+    store = HttpStore(server.url)
+    assert [_fetch(store) for _ in range(3)] == [BODY] * 3
+    assert len(server.requests) == 4
+
+
+def test_a_server_that_always_hangs_up_is_asked_twice(serve):
+    server = serve(_hang_up)
+    with pytest.raises(Unreachable):
+        _fetch(HttpStore(server.url))
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 Other", "307 Temporary"])
+def test_redirects_are_followed_only_on_demand(serve, status):
+    def answer(request):
+        if request.path == "/data/x":
+            return request.answer(status, b"", "Location: /there")
+        return request.answer("200 OK", BODY)
+
+    url = serve(answer).url
+    with pytest.raises(Unreachable, match=status[:3]):
+        _fetch(HttpStore(url))
+    assert _fetch(HttpStore(url, follow_redirects=True)) == BODY
+
+
+def test_redirects_in_a_circle_end(serve):
+    server = serve(lambda request: request.answer("302 Found", b"", "Location: /data/x"))
+    with pytest.raises(Unreachable, match="redirects more than"):
+        _fetch(HttpStore(server.url, follow_redirects=True))
+    assert len(server.requests) == MAX_REDIRECTS + 1
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/", "//", "gopher://x"])
+def test_redirects_lead_to_the_web_only(serve, target):
+    server = serve(lambda request: request.answer("302 Found", b"", f"Location: {target}"))
+    with pytest.raises(Unreachable):
+        _fetch(HttpStore(server.url, follow_redirects=True))
+
+
+def test_a_redirect_with_an_endless_body_is_not_read(serve):
+    def answer(request):
+        if request.path != "/data/x":
+            return request.answer("200 OK", BODY)
+        request.send(b"HTTP/1.1 302 Found\r\nLocation: /there\r\n\r\n")
+        while not request.closing.is_set():
+            request.send(bytes(65536))
+        return False
+
+    assert _fetch(HttpStore(serve(answer).url, follow_redirects=True)) == BODY
+
+
+# Answers to a request for bytes 2 to 4.
+def _whole(request):
+    request.answer("200 OK", BODY)
+
+
+def _other_range(request):
+    request.answer("206 Partial Content", BODY[3:6], "Content-Range: bytes 3-5/10")
+
+
+def _no_range(request):
+    request.answer("206 Partial Content", BODY[2:5])
+
+
+def _longer(request):
+    request.answer("206 Partial Content", BODY[2:6], "Content-Range: bytes 2-4/10")
+
+
+def _shorter(request):
+    request.answer("206 Partial Content", BODY[2:4], "Content-Range: bytes 2-4/10")
+
+
+@pytest.mark.parametrize(
+    "behave", [_whole, _other_range, _no_range, _longer, _shorter, _refused], ids=lambda b: b.__name__
+)
+def test_a_part_must_be_that_very_part(serve, behave):
+    server = serve(behave)
+    with pytest.raises(Unreachable):
+        _fetch(HttpStore(server.url), span=(2, 3))
+    assert server.requests[0].headers["range"] == "bytes=2-4"
+
+
+def test_threads_have_connections_of_their_own(serve):
+    meet = threading.Barrier(4)
+
+    def answer(request):
+        meet.wait(10)
+        request.answer("200 OK", BODY)
+
+    server = serve(answer)
+    store = HttpStore(server.url)
+    threads = [threading.Thread(target=_fetch, args=[store]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(server.connections) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        (b"/a/b-c_d.e~f", "a/b-c_d.e~f"),
+        (b"/09AZaz:@+[],", "09AZaz:@+[],"),
+        (b"/a b%c?d#e&f=g", "a%20b%25c%3Fd%23e%26f%3Dg"),
+        ("/ä".encode(), "%C3%A4"),
+        (b"/\xff\n!*'();$\"", "%FF%0A%21%2A%27%28%29%3B%24%22"),
+    ],
+)
+def test_places_are_percent_encoded(path, place):
+    assert encode_place(path) == place
+
+
+@pytest.mark.parametrize("path", [b"/a b/c%d?e#f", "/ä[1],x".encode(), b"/\xff!*'();$\""])
+def test_an_encoded_place_reaches_the_server_as_the_same_path(serve, path):
+    from urllib.parse import unquote_to_bytes
+
+    server = serve(lambda request: request.answer("200 OK", BODY))
+    _fetch(HttpStore(server.url), encode_place(path))
+    assert unquote_to_bytes(server.requests[0].path) == path
