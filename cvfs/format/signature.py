@@ -29,6 +29,8 @@ MAX_DOCUMENT = 2**20
 _MD5_LENGTH = 32
 _ALGORITHMS = {40: Algorithm.SHA1, 47: Algorithm.RMD160, 49: Algorithm.SHAKE128}
 _SEPARATOR = b"\n--\n"
+# Fixed for manifests, whatever the repository's algorithm (section 2.3).
+_MANIFEST_HASH = SHA1()  # noqa: S303  # demanded by the format
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def split_signed(data: bytes) -> Signed:
 def verify_manifest_signature(certificate: Certificate, signed: Signed) -> bool:
     """Whether the certificate's key signed the manifest (section 2.3). Raises FormatError if it is not an RSA key."""
     try:
-        _rsa_key(certificate).verify(signed.signature, signed.digest_text, PKCS1v15(), SHA1())
+        _rsa_key(certificate).verify(signed.signature, signed.digest_text, PKCS1v15(), _MANIFEST_HASH)
     except InvalidSignature:
         return False
     return True
@@ -71,7 +73,7 @@ def verify_whitelist_signature(keys: Iterable[PublicKey], signed: Signed) -> boo
 def sign_manifest(payload: bytes, algorithm: Algorithm, key: PrivateKey) -> bytes:
     """The whole manifest document; `algorithm` is that of the printed digest."""
     text = _printed_digest(payload, algorithm)
-    return payload + b"--\n" + text + b"\n" + key.sign(text, PKCS1v15(), SHA1())
+    return payload + b"--\n" + text + b"\n" + key.sign(text, PKCS1v15(), _MANIFEST_HASH)
 
 
 def sign_whitelist(payload: bytes, algorithm: Algorithm, master_key: PrivateKey) -> bytes:
@@ -105,7 +107,7 @@ def certificate_fingerprint(certificate: Certificate, algorithm: Algorithm) -> C
 
 
 def _printed_digest(payload: bytes, algorithm: Algorithm) -> bytes:
-    if not payload.endswith(b"\n") or _SEPARATOR in payload + b"-":
+    if not payload.endswith(b"\n") or _SEPARATOR in payload:
         raise FormatError("a document to be signed ends with a newline and has no line '--'")
     return str(ContentHash.of(payload, algorithm)).encode()
 
