@@ -1,25 +1,30 @@
 """One catalog file, opened read-only; never fetches, never follows a nested catalog.
 
-Whatever a catalog says is signed, but still foreign: the file may hold no views, triggers or virtual tables, column types and
-names are checked before a row is handed out. Source: FORMAT sections 5.1 to 5.11, appendix B.
+Whatever a catalog says is signed, but still foreign: types, ranges and names are checked before a row is handed out.
+Source: FORMAT sections 5.1 to 5.11, appendix B.
 """
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from cvfs.catalog.database import ForeignDatabase
 from cvfs.catalog.schema import COUNTER_NAMES, DEFAULT_TTL, Counters, Version
 from cvfs.errors import FormatError
 from cvfs.format.dirent import Chunk, DirectoryEntry
 from cvfs.hashes import ContentHash, ObjectKind, path_hash
 
-_SQLITE_MAGIC = b"SQLite format 3\0"
-_PAGE_CACHE_KIB = 1024
-_BAD_NAME = re.compile(rb"[/\0]|\A\.{0,2}\Z")
-# Columns of a row that must be integers; mtime_ns may be None as well, and is checked where it is used.
-_INTEGERS = (1, 2, 3, 5, 6, 7, 9)
+# Longer names than 1024 bytes cannot be shown: the kernel takes them for a broken answer.
+_BAD_NAME = re.compile(rb"[/\0]|\A\.{0,2}\Z|\A.{1025}", re.DOTALL)
+_BELOW = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[^/\0]+)+")
+_LARGEST = 2**63 - 1
+# Columns of a row that are numbers, and the largest that makes sense; times may also lie before 1970.
+_NUMBERS = ((1, 0xFFFF), (2, _LARGEST), (5, 2**32 - 1), (6, 2**32 - 1), (7, _LARGEST), (9, _LARGEST))
+_NAME, _MTIME, _MTIME_NS, _DIGEST, _SYMLINK, _XATTR = 0, 3, 4, 8, 10, 11
+_NANOSECONDS = 10**9
+_ROWS_AT_ONCE = 4096
+_Key = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +41,29 @@ class NestedCatalog:
     root_prefix: bytes
 
 
+class _Layout(NamedTuple):
+    """How this catalog is asked, which depends on its schema."""
+
+    entry: str
+    nested: str | None
+    bind: bool
+
+
 class Catalog:
     """The rows of one catalog file. Safe to use from several threads."""
 
-    def __init__(self, connection: sqlite3.Connection, mountpoint: bytes, properties: dict[str, str]) -> None:
-        self._connection = connection
+    def __init__(
+        self, database: ForeignDatabase, mountpoint: bytes, properties: dict[str, str], layout: _Layout
+    ) -> None:
+        self._database = database
+        self._query = database.query
+        self._layout = layout
+        self._find = f"SELECT {layout.entry} FROM catalog WHERE md5path_1 = ? AND md5path_2 = ?"
+        self._list = f"SELECT {layout.entry} FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
         self.mountpoint = mountpoint
         self.properties = properties
-        self.root_prefix = properties.get("root_prefix", "").encode()
+        self.root_prefix = properties.get("root_prefix", "").encode("utf-8", "surrogateescape")
         self.version = _version(properties)
-        self._columns = _select_columns(connection, self.version)
-        self._find = f"SELECT {self._columns} FROM catalog WHERE md5path_1 = ? AND md5path_2 = ?"
-        self._list = f"SELECT {self._columns} FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
 
     @classmethod
     def open(cls, path: str, mountpoint: bytes = b"", root_prefix: bytes | None = None) -> "Catalog":
@@ -55,26 +71,25 @@ class Catalog:
 
         `root_prefix` is the path that the catalog has to claim, by default its mountpoint (FORMAT section 5.10).
         """
-        _check_header(path)
-        connection = _connect(path)
+        database = ForeignDatabase.open(path, f"the catalog at {mountpoint!r}")
         try:
-            _refuse_programs(connection)
-            properties = _properties(connection)
-            _version(properties).check_readable()
-            catalog = cls(connection, mountpoint, properties)
-        except (sqlite3.Error, UnicodeError, OverflowError) as error:
-            connection.close()
-            raise FormatError(f"not a catalog: {error}") from error
+            properties = _properties(database)
+            version = _version(properties)
+            version.check_readable()
+            catalog = cls(database, mountpoint, properties, _layout(database, version))
+            catalog.check_place(mountpoint if root_prefix is None else root_prefix)
         except FormatError:
-            connection.close()
+            database.close()
             raise
-        if catalog.root_prefix != (mountpoint if root_prefix is None else root_prefix):
-            connection.close()
-            raise FormatError(f"catalog for {catalog.root_prefix!r} found at {mountpoint!r}")
         return catalog
 
     def close(self) -> None:
-        self._connection.close()
+        self._database.close()
+
+    def check_place(self, root_prefix: bytes) -> None:
+        """Raises FormatError if the catalog believes to be anywhere else."""
+        if self.root_prefix != root_prefix:
+            raise FormatError(f"a catalog for {self.root_prefix!r} was found at {self.mountpoint!r}")
 
     @property
     def revision(self) -> int:
@@ -97,16 +112,14 @@ class Catalog:
 
     def find(self, path: bytes) -> DirectoryEntry | None:
         """The row of a path that belongs to this catalog, or None. Raises FormatError for a row that makes no sense."""
-        rows = self._rows(self._find, path_hash(self._key(path)))
-        if not rows:
-            return None
+        rows = [DirectoryEntry._make(row) for row in self._query(self._find, path_hash(self._key(path)))]
         # The root row's name is not checked: it is empty, and whatever else it says is ignored (section 5.12).
         _check_rows(rows, names=path != self.mountpoint)
-        return rows[0]
+        return rows[0] if rows else None
 
     def listing(self, path: bytes) -> list[DirectoryEntry]:
-        """All rows of a directory, hidden ones included, in a stable order."""
-        rows = self._rows(self._list, path_hash(self._key(path)))
+        """All rows of a directory, hidden ones included, in no particular but a stable order."""
+        rows = list(map(DirectoryEntry._make, self._query(self._list, path_hash(self._key(path)))))
         _check_rows(rows)
         return rows
 
@@ -116,117 +129,91 @@ class Catalog:
             return []
         query = "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ? AND md5path_2 = ? ORDER BY offset"
         chunks = [Chunk(*row) for row in self._query(query, path_hash(self._key(path)))]
-        if not all(type(c.offset) is int and type(c.size) is int and type(c.digest) is bytes for c in chunks):
-            raise FormatError(f"{path!r}: a chunk with columns of the wrong type")
+        _check_chunks(chunks)
         return chunks
 
     def nested(self) -> list[NestedCatalog]:
         """Nested catalogs and bind mountpoints registered here, by their absolute paths as presented."""
-        found = [
-            self._nested(row, bind=False)
-            for row in self._query(f"SELECT {self._nested_columns()} FROM nested_catalogs")
-        ]
-        if not self.version.is_ancient and self._has_table("bind_mountpoints"):
+        if self._layout.nested is None:
+            raise FormatError("a catalog of schema 0.9 cannot name its nested catalogs")
+        found = [self._nested(row, bind=False) for row in self._query(self._layout.nested)]
+        if self._layout.bind:
             rows = self._query("SELECT path, sha1, size FROM bind_mountpoints")
             found += [self._nested(row, bind=True) for row in rows]
         return found
 
     def counters(self) -> tuple[Counters, Counters]:
-        """What this catalog contains itself, and what the catalogs below it contain."""
-        if self.version.is_ancient:
-            return Counters(), Counters()
-        values = {key.decode(): value for key, value in self._query("SELECT counter, value FROM statistics")}
-        own = Counters(*(int(values.get(f"self_{name}", 0)) for name in COUNTER_NAMES))
-        below = Counters(*(int(values.get(f"subtree_{name}", 0)) for name in COUNTER_NAMES))
+        """What this catalog contains itself, and what the catalogs below it contain; zeros where nothing is recorded."""
+        values = self._statistics()
+        own = Counters(*(values.get(f"self_{name}", 0) for name in COUNTER_NAMES))
+        below = Counters(*(values.get(f"subtree_{name}", 0) for name in COUNTER_NAMES))
         return own, below
 
     def missing_counters(self) -> list[str]:
         """Counters that are demanded and absent: the original refuses to mount such a catalog (section 5.9)."""
-        names = {key.decode() for (key,) in self._query("SELECT counter FROM statistics")}
-        return [
-            f"{scope}_{name}"
-            for scope in ("self", "subtree")
-            for name in COUNTER_NAMES
-            if f"{scope}_{name}" not in names
-        ]
+        names = self._statistics()
+        wanted = [f"{scope}_{name}" for scope in ("self", "subtree") for name in COUNTER_NAMES]
+        return [name for name in wanted if name not in names]
 
-    def rows(self) -> Iterator[tuple[tuple[int, int], tuple[int, int], DirectoryEntry]]:
+    def rows(self) -> Iterator[tuple[_Key, _Key, DirectoryEntry]]:
         """Every row with the hashes of its path and its parent's path; for check, diff and garbage collection."""
-        query = f"SELECT md5path_1, md5path_2, parent_1, parent_2, {self._columns} FROM catalog"
-        for row in self._query(query):
-            yield (row[0], row[1]), (row[2], row[3]), DirectoryEntry(*row[4:])
+        query = (
+            f"SELECT rowid, md5path_1, md5path_2, parent_1, parent_2, {self._layout.entry} FROM catalog "
+            f"WHERE rowid > ? ORDER BY rowid LIMIT {_ROWS_AT_ONCE}"
+        )
+        last = -_LARGEST
+        while page := self._query(query, (last,)):
+            last = _advanced(last, [row[0] for row in page])
+            _check_keys(page, 1, 5)
+            entries = [DirectoryEntry._make(row[5:]) for row in page]
+            own = path_hash(self.root_prefix)
+            _check_rows(entries, names=False)
+            _check_rows([entry for entry, row in zip(entries, page, strict=True) if row[1:3] != own])
+            yield from (((row[1], row[2]), (row[3], row[4]), entry) for row, entry in zip(page, entries, strict=True))
 
-    def chunk_rows(self) -> Iterator[tuple[tuple[int, int], Chunk]]:
+    def chunk_rows(self) -> Iterator[tuple[_Key, Chunk]]:
         """Every row of the chunk table with the hash of its file's path, files together and in order of offset."""
-        if not self.version.is_ancient:
-            query = "SELECT md5path_1, md5path_2, offset, size, hash FROM chunks ORDER BY md5path_1, md5path_2, offset"
-            for row in self._query(query):
-                yield (row[0], row[1]), Chunk(*row[2:])
+        if self.version.is_ancient:
+            return
+        query = (
+            "SELECT md5path_1, md5path_2, offset, size, hash FROM chunks WHERE (md5path_1, md5path_2, offset, size) > "
+            f"(?, ?, ?, ?) ORDER BY md5path_1, md5path_2, offset, size LIMIT {_ROWS_AT_ONCE}"
+        )
+        last = (-_LARGEST - 1, -_LARGEST - 1, -1, -1)
+        while page := self._query(query, last):
+            _check_keys(page, 0, 4)
+            last = _advanced(last, [row[:4] for row in page])
+            chunks = [Chunk(*row[2:]) for row in page]
+            _check_chunks(chunks)
+            yield from (((row[0], row[1]), chunk) for row, chunk in zip(page, chunks, strict=True))
 
     def _key(self, path: bytes) -> bytes:
         return self.root_prefix + path[len(self.mountpoint) :]
-
-    def _query(self, query: str, arguments: tuple[int, ...] = ()) -> list[Any]:
-        try:
-            return self._connection.execute(query, arguments).fetchall()
-        except sqlite3.Error as error:
-            raise FormatError(f"catalog at {self.mountpoint!r} is damaged: {error}") from error
-
-    def _rows(self, query: str, arguments: tuple[int, int]) -> list[DirectoryEntry]:
-        return list(map(DirectoryEntry._make, self._query(query, arguments)))
-
-    def _nested_columns(self) -> str:
-        columns = _columns_of(self._connection, "nested_catalogs")
-        if "sha1" not in columns:
-            raise FormatError("a catalog of schema 0.9 cannot name its nested catalogs")
-        return "path, sha1, " + ("size" if "size" in columns else "0")
 
     def _nested(self, row: tuple[Any, ...], *, bind: bool) -> NestedCatalog:
         path, text, size = row
         if type(path) is not bytes or type(text) is not bytes:
             raise FormatError("a nested catalog with columns of the wrong type")
-        presented = self.mountpoint + path[len(self.root_prefix) :]
-        if not path.startswith(self.root_prefix + b"/") or b"\0" in path:
+        below = path[len(self.root_prefix) :]
+        if not path.startswith(self.root_prefix) or not _BELOW.fullmatch(below):
             raise FormatError(f"nested catalog {path!r} lies outside of its parent {self.root_prefix!r}")
         content = ContentHash.parse(text.decode("ascii", "replace"), ObjectKind.CATALOG)
-        return NestedCatalog(presented, content, size if type(size) is int and size > 0 else 0, b"" if bind else path)
+        size = size if type(size) is int and size > 0 else 0
+        return NestedCatalog(self.mountpoint + below, content, size, b"" if bind else path)
 
-    def _has_table(self, name: str) -> bool:
-        return bool(self._query(f"SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{name}'"))
-
-
-def _check_header(path: str) -> None:
-    try:
-        with open(path, "rb") as file:
-            header = file.read(100)
-    except OSError as error:
-        raise FormatError(f"catalog file {path} cannot be read: {error.strerror}") from error
-    # A file marked WAL would make SQLite look for a log beside it (section 5.1).
-    if not header.startswith(_SQLITE_MAGIC) or header[18:20] != b"\1\1":
-        raise FormatError("not a SQLite file in rollback journal mode")
+    def _statistics(self) -> dict[str, int]:
+        if self.version.is_ancient:
+            return {}
+        rows = self._query("SELECT counter, value FROM statistics")
+        if any(type(name) is not bytes or type(value) is not int for name, value in rows):
+            raise FormatError("a catalog whose statistics are no numbers")
+        return {name.decode("ascii", "replace"): value for name, value in rows}
 
 
-def _connect(path: str) -> sqlite3.Connection:
-    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    connection = sqlite3.connect(
-        f"file:{quoted}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
-    )
-    connection.text_factory = bytes
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute(f"PRAGMA cache_size = -{_PAGE_CACHE_KIB}")
-    return connection
-
-
-def _refuse_programs(connection: sqlite3.Connection) -> None:
-    """Views, triggers and virtual tables could make a plain query run without end."""
-    query = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
-    if connection.execute(query).fetchone():
-        raise FormatError("a catalog may hold nothing but tables and indexes")
-
-
-def _properties(connection: sqlite3.Connection) -> dict[str, str]:
-    query = "SELECT CAST(key AS TEXT), CAST(value AS TEXT) FROM properties"
-    return {key.decode(): (value or b"").decode() for key, value in connection.execute(query)}
+def _properties(database: ForeignDatabase) -> dict[str, str]:
+    # Values may be numbers in catalogs that other tools wrote; the mountpoint's path may be any bytes.
+    rows = database.query("SELECT CAST(key AS TEXT), CAST(value AS TEXT) FROM properties WHERE key IS NOT NULL")
+    return {key.decode(errors="replace"): (value or b"").decode("utf-8", "surrogateescape") for key, value in rows}
 
 
 def _version(properties: dict[str, str]) -> Version:
@@ -243,15 +230,18 @@ def _number(properties: dict[str, str], key: str, default: int) -> int:
         raise FormatError(f"catalog property {key} is not a number") from error
 
 
-def _columns_of(connection: sqlite3.Connection, table: str) -> set[str]:
-    return {row[1].decode() for row in connection.execute(f"PRAGMA table_info({table})")}
+def _layout(database: ForeignDatabase, version: Version) -> _Layout:
+    nested = database.columns("nested_catalogs")
+    size = "size" if b"size" in nested else "0"
+    query = f"SELECT path, sha1, {size} FROM nested_catalogs" if b"sha1" in nested else None
+    bind = not version.is_ancient and b"bind_mountpoints" in database.tables
+    return _Layout(_select_columns(database.columns("catalog"), version), query, bind)
 
 
-def _select_columns(connection: sqlite3.Connection, version: Version) -> str:
+def _select_columns(present: frozenset[bytes], version: Version) -> str:
     """The columns of DirectoryEntry by name: upgraded catalogs carry them in another order (section 5.2)."""
-    present = _columns_of(connection, "catalog")
     absent = {"mtimens": "NULL", "xattr": "NULL", "uid": "0", "gid": "0", "hardlinks": "1"}
-    wanted = (
+    wanted = [
         "name",
         "mode",
         "size",
@@ -264,19 +254,47 @@ def _select_columns(connection: sqlite3.Connection, version: Version) -> str:
         "flags",
         "symlink",
         "xattr",
-    )
-    columns = [name if name in present else absent.get(name, name) for name in wanted]
-    columns[wanted.index("flags")] = f"flags & {version.flag_mask}"
+    ]
+    columns = [name if name.encode() in present else absent.get(name, name) for name in wanted]
+    # The operator & would turn a text into a harmless 0; so a flag that is no number comes out as NULL and is refused.
+    columns[wanted.index("flags")] = f"CASE typeof(flags) WHEN 'integer' THEN flags & {version.flag_mask} END"
     return ", ".join(columns)
 
 
 def _check_rows(rows: list[DirectoryEntry], *, names: bool = True) -> None:
-    columns = list(zip(*rows, strict=True))
-    if not columns:
+    if not rows:
         return
-    if any(set(map(type, columns[index])) != {int} for index in _INTEGERS):
-        raise FormatError("a catalog row with columns of the wrong type")
-    if set(map(type, columns[0])) != {bytes} or set(map(type, columns[10])) - {bytes}:
+    columns = list(zip(*rows, strict=True))
+    for index, largest in _NUMBERS:
+        _check_numbers(columns[index], largest)
+    if {int} != set(map(type, columns[_MTIME])):
+        raise FormatError("a catalog row with a time of modification that is no number")
+    _check_numbers([ns for ns in columns[_MTIME_NS] if ns is not None], _NANOSECONDS - 1)
+    if {bytes} != set(map(type, columns[_NAME] + columns[_SYMLINK])) or b"\0" in b"".join(columns[_SYMLINK]):
         raise FormatError("a catalog row without a name or link target")
-    if names and any(map(_BAD_NAME.search, columns[0])):
+    if set(map(type, columns[_DIGEST] + columns[_XATTR])) - {bytes, type(None)}:
+        raise FormatError("a catalog row with a hash or attributes of the wrong type")
+    if names and any(map(_BAD_NAME.search, columns[_NAME])):
         raise FormatError("a catalog row with an impossible name")
+
+
+def _check_numbers(column: Any, largest: int) -> None:
+    if set(map(type, column)) - {int} or (column and not 0 <= min(column) <= max(column) <= largest):
+        raise FormatError("a catalog row with a number that makes no sense")
+
+
+def _check_chunks(chunks: list[Chunk]) -> None:
+    if not all(type(c.offset) is int and type(c.size) is int and type(c.digest) is bytes for c in chunks):
+        raise FormatError("a chunk with columns of the wrong type")
+
+
+def _check_keys(page: list[Any], start: int, end: int) -> None:
+    if {type(value) for row in page for value in row[start:end]} != {int}:
+        raise FormatError("a catalog row whose path hash is no number")
+
+
+def _advanced(last: Any, keys: list[Any]) -> Any:
+    """The last key of a page. Pages of a damaged file may come in a circle: keys have to grow."""
+    if not all(a < b for a, b in zip([last, *keys], keys, strict=False)):
+        raise FormatError("a catalog whose rows are out of order")
+    return keys[-1]

@@ -39,7 +39,11 @@ UPGRADES: dict[int, tuple[str, ...]] = {
     6: ("ALTER TABLE catalog ADD mtimens INTEGER",),
 }
 
-# Bits of `flags` that already meant something at each revision of schema 2.5; others are noise there.
+# Older catalogs may say of a special file only that it is no directory (section 5.4).
+SET_SPECIAL_FLAG = "UPDATE catalog SET flags = flags | 16 WHERE (mode & 61440) NOT IN (32768, 40960, 16384)"
+
+# Bits of `flags` that already meant something in schema 1.x and at each revision of 2.5; others are noise there.
+_ANCIENT_FLAGS = 0x2F
 _OLDEST_FLAGS = 0x6F | 0x700
 _FLAG_HISTORY = ((3, 0x80 | 0x3800), (4, 0xC000), (5, 0x10), (6, 0x10000))
 
@@ -64,9 +68,11 @@ class Version:
     @property
     def flag_mask(self) -> int:
         """The bits of `flags` that have a meaning."""
+        if self.is_ancient:
+            return _ANCIENT_FLAGS
         mask = _OLDEST_FLAGS
         for revision, bits in _FLAG_HISTORY:
-            if not self.is_ancient and self.revision >= revision:
+            if self.revision >= revision:
                 mask |= bits
         return mask
 
@@ -108,7 +114,7 @@ SELECT
     SUM((mode & 61440) = 32768), SUM((mode & 61440) = 40960),
     SUM((mode & 61440) NOT IN (32768, 40960, 16384)), SUM((mode & 61440) = 16384),
     (SELECT COUNT(*) FROM nested_catalogs), SUM((flags & 64) <> 0), (SELECT COUNT(*) FROM chunks),
-    TOTAL(CASE WHEN (mode & 61440) = 32768 THEN size END), TOTAL(CASE WHEN (flags & 64) <> 0 THEN size END),
-    SUM(xattr IS NOT NULL), SUM((flags & 128) <> 0), TOTAL(CASE WHEN (flags & 128) <> 0 THEN size END)
+    SUM(CASE WHEN (mode & 61440) = 32768 THEN size END), SUM(CASE WHEN (flags & 64) <> 0 THEN size END),
+    SUM(xattr IS NOT NULL), SUM((flags & 128) <> 0), SUM(CASE WHEN (flags & 128) <> 0 THEN size END)
 FROM catalog
 """

@@ -48,7 +48,10 @@ def _prefixes(path: bytes) -> Iterator[bytes]:
 
 
 class CatalogTree:
-    """One revision of a repository. Safe to use from several threads."""
+    """One revision of a repository. Safe to use from several threads.
+
+    At most `limit` catalogs are open, those that were used last; the root catalog is always one of them.
+    """
 
     def __init__(
         self, root: ContentHash, root_size: int, source: CatalogSource, limit: int = MAX_OPEN_CATALOGS
@@ -115,16 +118,17 @@ class CatalogTree:
 
     def _catalog(self, branch: _Branch, *, wait: bool) -> Catalog:
         mountpoint = branch.nested.path
-        catalog = self._open.get(mountpoint)
-        if catalog is None:
-            catalog = self._source.open_catalog(branch.nested, wait=wait)
-            self._keep(mountpoint, catalog)
-        return catalog
-
-    def _keep(self, mountpoint: bytes, catalog: Catalog) -> None:
-        # A catalog that falls out is not closed here: another thread may be reading it; its last user drops it.
         with self._lock:
-            self._open[mountpoint] = catalog
-            while len(self._open) > self._limit:
-                oldest = next(key for key in self._open if key)
-                del self._open[oldest]
+            if mountpoint in self._open:
+                self._open.move_to_end(mountpoint)
+                return self._open[mountpoint]
+        return self._keep(mountpoint, self._source.open_catalog(branch.nested, wait=wait))
+
+    def _keep(self, mountpoint: bytes, catalog: Catalog) -> Catalog:
+        # Two threads may have opened the same file: the first one stays. A catalog that falls out is not closed here:
+        # another thread may be reading it; its last user drops it.
+        with self._lock:
+            kept = self._open.setdefault(mountpoint, catalog)
+            while len(self._open) > max(1, self._limit):
+                del self._open[next(key for key in self._open if key)]
+        return kept

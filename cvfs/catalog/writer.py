@@ -6,9 +6,11 @@ from its rows, so they cannot drift. Source: FORMAT sections 5.2 to 5.13.
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
+from typing import Any
 
+from cvfs.catalog.database import DEFINITIONS, check_definitions, check_header
 from cvfs.catalog.reader import NestedCatalog
 from cvfs.catalog.schema import (
     COUNT_ENTRIES,
@@ -17,11 +19,13 @@ from cvfs.catalog.schema import (
     NO_PREDECESSOR,
     SCHEMA,
     SCHEMA_REVISION,
+    SET_SPECIAL_FLAG,
     UPGRADES,
     Counters,
+    Version,
 )
-from cvfs.errors import FormatError
-from cvfs.format.dirent import Chunk, DirectoryEntry
+from cvfs.errors import CvfsError, FormatError, StoreFull
+from cvfs.format.dirent import Chunk, DirectoryEntry, Flag
 from cvfs.hashes import ContentHash, parent_path, path_hash
 
 _COLUMNS = (
@@ -38,10 +42,22 @@ _UPDATE = (
 )
 _PAGE_SIZE = 4096
 _FREE_SHARE_WORTH_A_VACUUM = 0.2
+# The file is private until it is finished: no journal, no lock and no flush is needed, a crash discards it.
+_PRAGMAS = (
+    "PRAGMA journal_mode = MEMORY",
+    "PRAGMA synchronous = OFF",
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA trusted_schema = OFF",
+)
+# What a directory's row says about its place in the tree of catalogs.
+_PLACE_FLAGS = Flag.NESTED_MOUNTPOINT | Flag.BIND_MOUNTPOINT | Flag.NESTED_ROOT
 
 
 class CatalogWriter:
-    """An open catalog file under construction, inside one transaction. Used by one thread."""
+    """An open catalog file under construction, inside one transaction. Used by one thread.
+
+    Whatever SQLite refuses comes out as FormatError, a full disk as StoreFull.
+    """
 
     def __init__(self, path: str, connection: sqlite3.Connection, mountpoint: bytes) -> None:
         self.path = path
@@ -50,31 +66,33 @@ class CatalogWriter:
 
     @classmethod
     def create(cls, path: str, mountpoint: bytes, root: DirectoryEntry) -> "CatalogWriter":
-        """A new catalog whose first row is `root`: name, flags and path follow from the mountpoint."""
-        connection = _connect(path)
-        connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
-        connection.execute("BEGIN")
-        for statement in CREATE_TABLES:
-            connection.execute(statement)
-        writer = cls(path, connection, mountpoint)
-        writer.set_property("schema", SCHEMA)
-        writer.set_property("schema_revision", str(SCHEMA_REVISION))
-        if mountpoint:
-            writer.set_property("root_prefix", mountpoint.decode("utf-8", "surrogateescape"))
-        writer.insert(mountpoint, root)
+        """A new catalog whose first row is `root`: its name and the flags of its place follow from the mountpoint."""
+        writer = cls(path, _connect(path), mountpoint)
+        try:
+            writer._start(root)
+        except CvfsError:
+            writer.abandon()
+            raise
         return writer
 
     @classmethod
     def open(cls, path: str, mountpoint: bytes) -> "CatalogWriter":
-        """An existing catalog file that this writer may change; upgraded to the newest schema."""
-        connection = _connect(path)
+        """An existing catalog file that this writer may change; upgraded to the newest schema.
+
+        Raises FormatError for a file that is no catalog, that belongs elsewhere, or whose schema cannot be upgraded.
+        """
         try:
-            connection.execute("BEGIN")
-            _upgrade(connection)
-        except sqlite3.Error as error:
-            connection.close()
-            raise FormatError(f"catalog at {mountpoint!r} cannot be written: {error}") from error
-        return cls(path, connection, mountpoint)
+            with open(path, "rb") as file:
+                check_header(file.read(100))
+        except OSError as error:
+            raise FormatError(f"catalog file {path} cannot be read: {error.strerror}") from error
+        writer = cls(path, _connect(path), mountpoint)
+        try:
+            writer._resume()
+        except CvfsError:
+            writer.abandon()
+            raise
+        return writer
 
     def insert(self, path: bytes, entry: DirectoryEntry, chunks: Iterable[Chunk] = ()) -> None:
         """A row for a path that has none."""
@@ -89,46 +107,46 @@ class CatalogWriter:
             # The root of the repository has no parent, not even the empty path (section 5.3).
             values.append((*own, *(path_hash(parent_path(path)) if path else (0, 0)), *entry))
             pieces += [(*own, *chunk) for chunk in chunks]
-        self._connection.executemany(_INSERT, values)
+        self._insert(_INSERT, values)
         if pieces:
-            self._connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", pieces)
+            self._insert("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", pieces)
 
     def update(self, path: bytes, entry: DirectoryEntry, chunks: Iterable[Chunk] = ()) -> None:
         """New contents for an existing row. Raises FormatError if there is none."""
         own = path_hash(path)
-        if self._connection.execute(_UPDATE, (*entry[1:], *own)).rowcount != 1:
+        if self._execute(_UPDATE, (*entry[1:], *own)).rowcount != 1:
             raise FormatError(f"catalog at {self.mountpoint!r} has no row for {path!r}")
-        self._connection.execute("DELETE FROM chunks WHERE md5path_1 = ? AND md5path_2 = ?", own)
-        self._connection.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", [(*own, *c) for c in chunks])
+        self._execute("DELETE FROM chunks WHERE md5path_1 = ? AND md5path_2 = ?", own)
+        self._insert("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", [(*own, *c) for c in chunks])
 
     def remove(self, path: bytes) -> None:
         """Forget one row and its chunks, if it is there."""
         for table in ("chunks", "catalog"):
-            self._connection.execute(f"DELETE FROM {table} WHERE md5path_1 = ? AND md5path_2 = ?", path_hash(path))
+            self._execute(f"DELETE FROM {table} WHERE md5path_1 = ? AND md5path_2 = ?", path_hash(path))
 
     def set_nested(self, path: bytes, content: ContentHash, size: int) -> None:
         """Register a nested catalog, or its new hash and file size."""
         query = "INSERT OR REPLACE INTO nested_catalogs (path, sha1, size) VALUES (CAST(? AS TEXT), ?, ?)"
-        self._connection.execute(query, (path, str(content), size))
+        self._execute(query, (path, str(content), size))
 
     def set_bind(self, nested: NestedCatalog) -> None:
         """Register a bind mountpoint."""
         query = "INSERT OR REPLACE INTO bind_mountpoints (path, sha1, size) VALUES (CAST(? AS TEXT), ?, ?)"
-        self._connection.execute(query, (nested.path, str(nested.content), nested.size))
+        self._execute(query, (nested.path, str(nested.content), nested.size))
 
     def remove_nested(self, path: bytes) -> None:
         """Forget a nested catalog or a bind mountpoint."""
         for table in ("nested_catalogs", "bind_mountpoints"):
-            self._connection.execute(f"DELETE FROM {table} WHERE path = CAST(? AS TEXT)", (path,))
+            self._execute(f"DELETE FROM {table} WHERE path = CAST(? AS TEXT)", (path,))
 
     def set_property(self, key: str, value: str) -> None:
         """Set one property, as text. Bytes that are no UTF-8 come in as surrogate escapes."""
         query = "INSERT OR REPLACE INTO properties (key, value) VALUES (?, CAST(? AS TEXT))"
-        self._connection.execute(query, (key, value.encode("utf-8", "surrogateescape")))
+        self._execute(query, (key, value.encode("utf-8", "surrogateescape")))
 
     def highest_group(self) -> int:
         """The largest hard-link group number in use, 0 if none."""
-        return int(self._connection.execute("SELECT MAX(hardlinks >> 32) FROM catalog").fetchone()[0] or 0)
+        return int(self._execute("SELECT MAX(hardlinks >> 32) FROM catalog").fetchone()[0] or 0)
 
     def finish(self, revision: int, now: int, previous: ContentHash | None, below: Counters) -> Counters:
         """Write version and counters, compact if it pays, close; returns what this catalog contains itself.
@@ -142,9 +160,9 @@ class CatalogWriter:
             self.set_property("previous_revision", str(previous) if previous else NO_PREDECESSOR)
         own = self._count()
         self._write_counters(own, below)
-        self._connection.execute("COMMIT")
+        self._execute("COMMIT")
         if self._free_share() > _FREE_SHARE_WORTH_A_VACUUM:
-            self._connection.execute("VACUUM")
+            self._execute("VACUUM")
         self._connection.close()
         return own
 
@@ -152,40 +170,86 @@ class CatalogWriter:
         """Close without finishing; the file is of no use afterwards."""
         self._connection.close()
 
+    def _start(self, root: DirectoryEntry) -> None:
+        for statement in (f"PRAGMA page_size = {_PAGE_SIZE}", *_PRAGMAS, "BEGIN", *CREATE_TABLES):
+            self._execute(statement)
+        self.set_property("schema", SCHEMA)
+        self.set_property("schema_revision", str(SCHEMA_REVISION))
+        if self.mountpoint:
+            self.set_property("root_prefix", self.mountpoint.decode("utf-8", "surrogateescape"))
+        self.insert(self.mountpoint, _root_row(self.mountpoint, root))
+
+    def _resume(self) -> None:
+        for statement in _PRAGMAS:
+            self._execute(statement)
+        check_definitions(self._execute(DEFINITIONS).fetchall())
+        rows = self._execute("SELECT CAST(key AS TEXT), CAST(value AS BLOB) FROM properties").fetchall()
+        properties: dict[str, bytes] = {key: value or b"" for key, value in rows}
+        root_prefix = properties.get("root_prefix", b"")
+        if root_prefix != self.mountpoint:
+            raise FormatError(f"a catalog for {root_prefix!r} was found at {self.mountpoint!r}")
+        self._execute("BEGIN")
+        self._upgrade(_upgradable(properties))
+
+    def _upgrade(self, old: Version) -> None:
+        if old.revision == SCHEMA_REVISION:
+            return
+        for step in range(old.revision, SCHEMA_REVISION):
+            for statement in UPGRADES[step]:
+                self._execute(statement)
+        self._execute(f"UPDATE catalog SET flags = flags & {old.flag_mask} WHERE flags & ~{old.flag_mask} <> 0")
+        self._execute(SET_SPECIAL_FLAG)
+        self.set_property("schema_revision", str(SCHEMA_REVISION))
+
+    def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            raise self._refused(error) from error
+
+    def _insert(self, statement: str, rows: Iterable[Any]) -> None:
+        try:
+            self._connection.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: sqlite3.Error) -> CvfsError:
+        kind = StoreFull if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL else FormatError
+        return kind(f"catalog at {self.mountpoint!r} cannot be written to {self.path}: {error}")
+
     def _count(self) -> Counters:
-        return Counters(*(int(value or 0) for value in self._connection.execute(COUNT_ENTRIES).fetchone()))
+        return Counters(*(int(value or 0) for value in self._execute(COUNT_ENTRIES).fetchone()))
 
     def _write_counters(self, own: Counters, below: Counters) -> None:
         rows = [(f"self_{name}", value) for name, value in zip(COUNTER_NAMES, astuple(own), strict=True)]
         rows += [(f"subtree_{name}", value) for name, value in zip(COUNTER_NAMES, astuple(below), strict=True)]
-        self._connection.executemany("INSERT OR REPLACE INTO statistics (counter, value) VALUES (?, ?)", rows)
+        self._insert("INSERT OR REPLACE INTO statistics (counter, value) VALUES (?, ?)", rows)
 
     def _free_share(self) -> float:
-        free, pages = (
-            self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count")
-        )
+        free, pages = (self._execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
         return float(free / max(1, pages))
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    # The file is private until it is finished: no journal, no lock and no flush is needed, a crash discards it.
-    connection = sqlite3.connect(os.path.abspath(path), isolation_level=None)
-    connection.execute("PRAGMA journal_mode = MEMORY")
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("PRAGMA trusted_schema = OFF")
-    return connection
+    try:
+        return sqlite3.connect(os.path.abspath(path), isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreFull(f"catalog file {path} cannot be made: {error}") from error
 
 
-def _upgrade(connection: sqlite3.Connection) -> None:
-    properties = dict(
-        connection.execute("SELECT key, value FROM properties WHERE key IN ('schema', 'schema_revision')")
-    )
-    if str(properties.get("schema")) != SCHEMA:
-        raise FormatError(f"a catalog of schema {properties.get('schema', '1.0')} cannot be changed: publish anew")
-    revision = int(properties.get("schema_revision", 0))
-    for step in range(revision, SCHEMA_REVISION):
-        for statement in UPGRADES[step]:
-            connection.execute(statement)
-    query = "INSERT OR REPLACE INTO properties (key, value) VALUES ('schema_revision', ?)"
-    connection.execute(query, (str(SCHEMA_REVISION),))
+def _root_row(mountpoint: bytes, root: DirectoryEntry) -> DirectoryEntry:
+    flags = root.flags & ~_PLACE_FLAGS | (Flag.NESTED_ROOT if mountpoint else 0)
+    return root._replace(name=mountpoint.rpartition(b"/")[2], flags=int(flags))
+
+
+def _upgradable(properties: dict[str, bytes]) -> Version:
+    """The version of a catalog that can be brought up to the newest one."""
+    try:
+        version = Version(float(properties.get("schema", b"1.0")), int(properties.get("schema_revision", b"0")))
+    except ValueError as error:
+        raise FormatError(f"catalog with an unreadable schema number: {error}") from error
+    if version.schema != float(SCHEMA) or not 0 <= version.revision <= SCHEMA_REVISION:
+        raise FormatError(
+            f"a catalog of schema {version.schema} revision {version.revision} cannot be changed: publish anew"
+        )
+    return version

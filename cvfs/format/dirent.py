@@ -41,7 +41,8 @@ class DirectoryEntry(NamedTuple):
     """A directory entry with the columns of its catalog row, in the order in which they are selected.
 
     `size` is the content's length in bytes, a device number for devices; `mtime_ns` is None if unknown; `hardlinks`
-    packs group and link count; `digest` is None where there is no whole-file object; `xattr` is the packed list.
+    packs group and link count; `digest` is None (empty in old catalogs) where there is no whole-file object; `xattr`
+    is the packed list.
     """
 
     name: bytes
@@ -80,7 +81,7 @@ class DirectoryEntry(NamedTuple):
     @property
     def content(self) -> ContentHash | None:
         """Hash of the whole-file object, if there is one. Raises FormatError for a digest of the wrong length."""
-        if self.digest is None:
+        if not self.digest:
             return None
         if len(self.digest) != DIGEST_SIZE:
             raise FormatError(f"{self.name!r} has a content hash of {len(self.digest)} bytes")
