@@ -1,0 +1,37 @@
+# Two commands set up everything: `make demo` and `make test`. Both install what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-fast check format system clean
+
+demo: system $(STAMP) ## publish a real software tree, serve it, mount it, run from it
+	$(BIN)/python tools/demo.py
+
+test: system $(STAMP) check ## all checks and all tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: $(STAMP) ## the tests without the slow ones
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+check: $(STAMP) ## the checks that pre-commit and CI run
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=.:server:tools $(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+system: ## Debian packages when root, else the line to run
+	@./.ci/system-packages
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo-area build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

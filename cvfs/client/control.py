@@ -1,0 +1,106 @@
+"""The control socket of a mount: a line in, a text out; served by a thread of its own, whatever the mount is doing."""
+
+import contextlib
+import logging
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable, Mapping
+
+from cvfs.errors import CvfsError, Unreachable, UsageError
+
+log = logging.getLogger(__name__)
+
+Command = Callable[[list[str]], str]
+
+_MAX_REQUEST = 4096
+_MAX_REPLY = 64 * 2**20
+_PATIENCE = 2.0
+_LONGEST_SOCKET_PATH = 107
+
+
+def socket_path(workspace: str, fqrn: str) -> str:
+    """Where the socket of a repository's mount lies."""
+    return os.path.join(workspace, f"cvmfs_io.{fqrn}")
+
+
+class ControlServer:
+    """Answers `commands` (by first word) on a Unix socket that only its owner may use."""
+
+    def __init__(self, path: str, commands: Mapping[str, Command]) -> None:
+        self.path = path
+        self._commands = commands
+        self._socket: socket.socket | None = None
+
+    def start(self) -> None:
+        """Listen. Replaces the socket that a killed mount left behind. Raises UsageError for an impossible path."""
+        if len(os.fsencode(self.path)) > _LONGEST_SOCKET_PATH:
+            raise UsageError(f"{self.path}: too long for a socket, set CVMFS_WORKSPACE to a shorter directory")
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.lstat(self.path).st_mode):
+                os.unlink(self.path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(self.path)
+        os.chmod(self.path, 0o600)
+        self._socket.listen(16)
+        threading.Thread(target=self._serve, args=(self._socket,), name="control", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._socket:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.close()
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                self._answer(connection)
+            except OSError as error:
+                log.info("a control connection broke: %s", error)
+            except Exception:
+                log.exception("a control command failed")
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(_PATIENCE)
+            words = connection.recv(_MAX_REQUEST).decode(errors="replace").split()
+            connection.sendall(self._run(words).encode())
+
+    def _run(self, words: list[str]) -> str:
+        command = self._commands.get(words[0] if words else "help")
+        if command is None:
+            return f"unknown command, known are: {' '.join(sorted(self._commands))}\n"
+        try:
+            return command(words[1:])
+        except CvfsError as error:
+            return f"failed: {error}\n"
+
+
+def ask(path: str, command: str, timeout: float = 30.0) -> str:
+    """Send one command to a mount and return its answer. Raises Unreachable if nobody answers in time."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout)
+            connection.connect(path)
+            connection.sendall(command.encode() + b"\n")
+            return _read_all(connection)
+    except OSError as error:
+        raise Unreachable(
+            f"{path}: no mount answers here ({error.strerror or error}): is the repository mounted?"
+        ) from error
+
+
+def _read_all(connection: socket.socket) -> str:
+    data = bytearray()
+    while (piece := connection.recv(65536)) and len(data) < _MAX_REPLY:
+        data += piece
+    return data.decode(errors="replace")

@@ -1,0 +1,123 @@
+"""Numbers for entries: one number stands for one content, for as long as the kernel remembers it.
+
+A file whose content changes gets a new number; the old one keeps showing the old bytes until it is forgotten. The members of a
+hard-link group share a number. Numbers stay below 2^32: old 32-bit programs fail with EOVERFLOW otherwise.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from cvfs.client.content import Piece
+from cvfs.errors import PathError
+from cvfs.format.dirent import DirectoryEntry
+
+ROOT = 1
+_FIRST = 256
+_LAST = 2**32 - 1
+# Entries that were listed but never handed to the kernel; kept for a while so that their numbers do not change at once.
+_UNREFERENCED_LIMIT = 16384
+
+Key = bytes | tuple[bytes, int, bytes, int]
+
+
+class StaleNode(PathError):
+    """A number that means nothing any more."""
+
+    errno = 116  # ESTALE
+
+
+class Node:
+    """What a number stands for. `pieces` are kept for chunked files that were read."""
+
+    __slots__ = ("entry", "ino", "key", "path", "pieces", "references")
+
+    def __init__(self, ino: int, key: Key, path: bytes, entry: DirectoryEntry) -> None:
+        self.ino = ino
+        self.key = key
+        self.path = path
+        self.entry = entry
+        self.references = 0
+        self.pieces: tuple[Piece, ...] | None = None
+
+
+class Inodes:
+    """The table. Not locked: the volume holds its lock around every call."""
+
+    def __init__(self, root: DirectoryEntry) -> None:
+        node = Node(ROOT, b"", b"", root)
+        node.references = 1
+        self._by_number = {ROOT: node}
+        self._by_key: dict[Key, Node] = {b"": node}
+        self._unreferenced: OrderedDict[int, None] = OrderedDict()
+        self._next = _FIRST
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._by_number.values())
+
+    def node(self, ino: int) -> Node:
+        """What the number stands for. Raises StaleNode."""
+        try:
+            return self._by_number[ino]
+        except KeyError:
+            raise StaleNode(f"inode {ino} is not known any more") from None
+
+    def at(self, key: Key) -> Node | None:
+        """The node that shows a path, or a hard-link group, in the current revision."""
+        return self._by_key.get(key)
+
+    def assign(self, key: Key, path: bytes, entry: DirectoryEntry) -> Node:
+        """The node of an entry, with a new number if it has none yet. Counts no reference."""
+        node = self._by_key.get(key)
+        if node is None:
+            node = Node(self._free_number(), key, path, entry)
+            self._by_number[node.ino] = self._by_key[key] = node
+            self._unreferenced[node.ino] = None
+            self._trim()
+        return node
+
+    def reference(self, node: Node) -> None:
+        """The kernel was given the number once more."""
+        if not node.references:
+            self._unreferenced.pop(node.ino, None)
+        node.references += 1
+
+    def forget(self, ino: int, count: int) -> None:
+        """The kernel gives back references; at zero the number is free."""
+        node = self._by_number.get(ino)
+        if node is None or ino == ROOT:
+            return
+        node.references -= count
+        if node.references <= 0:
+            self._drop(node)
+
+    def detach(self, node: Node) -> None:
+        """The node's path shows something else from now on; the number lives until it is forgotten."""
+        if self._by_key.get(node.key) is node:
+            del self._by_key[node.key]
+
+    def detach_below(self, path: bytes) -> None:
+        """The directory at `path` is gone, and with it everything beneath."""
+        below = path + b"/"
+        for node in list(self._by_key.values()):
+            if node.path == path or node.path.startswith(below):
+                self.detach(node)
+
+    def _drop(self, node: Node) -> None:
+        del self._by_number[node.ino]
+        self._unreferenced.pop(node.ino, None)
+        self.detach(node)
+
+    def _trim(self) -> None:
+        while len(self._unreferenced) > _UNREFERENCED_LIMIT:
+            ino, _ = self._unreferenced.popitem(last=False)
+            self._drop(self._by_number[ino])
+
+    def _free_number(self) -> int:
+        while self._next in self._by_number:
+            self._next = self._next + 1 if self._next < _LAST else _FIRST
+        number = self._next
+        self._next = self._next + 1 if self._next < _LAST else _FIRST
+        return number

@@ -1,0 +1,54 @@
+"""Descriptors of the objects that were read last: a running program keeps its bytes although the cache may evict them."""
+
+import os
+import threading
+from collections import OrderedDict
+
+DEFAULT_LIMIT = 512
+
+
+class OpenFile:
+    """An object's descriptor, closed when its last user lets go of it."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class OpenFiles:
+    """The most recently read objects by digest, bounded. A file that falls out is closed by whoever still reads it."""
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self._limit = limit
+        self._files: OrderedDict[bytes, OpenFile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def get(self, digest: bytes) -> OpenFile | None:
+        """The open file of a digest, now the most recently used one."""
+        with self._lock:
+            file = self._files.get(digest)
+            if file is not None:
+                self._files.move_to_end(digest)
+            return file
+
+    def keep(self, digest: bytes, fd: int) -> OpenFile:
+        """Take over a descriptor."""
+        file = OpenFile(fd)
+        with self._lock:
+            self._files[digest] = file
+            self._files.move_to_end(digest)
+            dropped = [self._files.popitem(last=False) for _ in range(len(self._files) - self._limit)]
+        del dropped  # closed here, outside of the lock
+        return file
+
+    def clear(self) -> None:
+        with self._lock:
+            files, self._files = self._files, OrderedDict()
+        files.clear()

@@ -1,0 +1,101 @@
+"""Reading the bytes behind an inode: whole objects and chunks out of the store, through descriptors kept open."""
+
+import os
+import threading
+from collections import OrderedDict
+
+from cvfs.client.content import Piece, pieces_between
+from cvfs.client.inodes import Node, StaleNode
+from cvfs.client.open_files import OpenFile, OpenFiles
+from cvfs.client.repository import Repository
+from cvfs.errors import IsADirectory
+from cvfs.hashes import ContentHash
+
+MAX_READ = 2**20
+# What was read last stays in the cache although it is small: a running program must not lose its bytes.
+_SPARED = 4096
+_SPARE_EVERY = 64
+
+
+class Reader:
+    """Reads of nodes. What a node stands for does not change, so nothing here depends on the revision shown."""
+
+    def __init__(self, files: OpenFiles | None = None) -> None:
+        self.files = files or OpenFiles()
+        self.opens = 0
+        self._lock = threading.Lock()
+        self._recent: OrderedDict[ContentHash, None] = OrderedDict()
+        self._buffers = threading.local()
+
+    def read(self, repository: Repository, node: Node, offset: int, size: int, *, wait: bool) -> memoryview:
+        """Up to `size` bytes from `offset` on; fewer only at the end. Valid until this thread reads again.
+
+        Raises BlockingIOError if `wait` is false and an object is not at hand.
+        """
+        if not node.entry.is_regular:
+            raise IsADirectory(f"{node.path.decode(errors='replace')}: not a regular file")
+        size = min(size, node.entry.size - offset, MAX_READ)
+        if size <= 0:
+            return memoryview(b"")
+        buffer = self._buffer()[:size]
+        if not node.entry.is_chunked:
+            done = _read_fully(self.whole(repository, node, wait=wait).fd, buffer, offset)
+            return buffer[:done]
+        self._read_chunked(repository, node, buffer, offset, wait=wait)
+        return buffer
+
+    def whole(self, repository: Repository, node: Node, *, wait: bool) -> OpenFile:
+        """The open object of a file that is one."""
+        digest = node.entry.digest
+        file = self.files.get(digest) if digest is not None else None
+        return file or self._open(repository, node, repository.pieces(node.path, node.entry)[0], wait=wait)
+
+    def pieces(self, repository: Repository, node: Node, *, wait: bool) -> tuple[Piece, ...]:
+        """The chunk list of a node, kept with it: after a new revision the catalog may show another one."""
+        if node.pieces is None:
+            if repository.tree.find(node.path, wait=wait) != node.entry:
+                raise StaleNode(f"{node.path.decode(errors='replace')}: replaced in the repository, open it again")
+            node.pieces = repository.pieces(node.path, node.entry)
+        return node.pieces
+
+    def _read_chunked(self, repository: Repository, node: Node, buffer: memoryview, offset: int, *, wait: bool) -> None:
+        end = offset + len(buffer)
+        for piece in pieces_between(self.pieces(repository, node, wait=wait), offset, end):
+            start, stop = max(offset, piece.offset), min(end, piece.offset + piece.size)
+            file = self.files.get(piece.wanted.content.digest) or self._open(repository, node, piece, wait=wait)
+            _read_fully(file.fd, buffer[start - offset : stop - offset], start - piece.offset)
+
+    def _open(self, repository: Repository, node: Node, piece: Piece, *, wait: bool) -> OpenFile:
+        contents = repository.contents_of(node.entry)
+        fd = contents.open(piece.wanted) if wait else contents.open_present(piece.wanted)
+        if fd is None:
+            raise BlockingIOError
+        self._note(repository, piece.wanted.content)
+        return self.files.keep(piece.wanted.content.digest, fd)
+
+    def _note(self, repository: Repository, content: ContentHash) -> None:
+        with self._lock:
+            self.opens += 1
+            self._recent[content] = None
+            if len(self._recent) > _SPARED:
+                self._recent.popitem(last=False)
+            spared = list(self._recent) if self.opens % _SPARE_EVERY == 0 else None
+        if spared and repository.plane.cache:
+            repository.plane.cache.spare(spared)
+
+    def _buffer(self) -> memoryview:
+        # One buffer a thread: the reply is written before the same thread reads again.
+        buffer: memoryview | None = getattr(self._buffers, "buffer", None)
+        if buffer is None:
+            buffer = self._buffers.buffer = memoryview(bytearray(MAX_READ))
+        return buffer
+
+
+def _read_fully(fd: int, buffer: memoryview, offset: int) -> int:
+    done = 0
+    while done < len(buffer):
+        count = os.preadv(fd, [buffer[done:]], offset + done)
+        if count == 0:
+            break
+        done += count
+    return done

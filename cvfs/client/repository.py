@@ -1,0 +1,259 @@
+"""One revision of a repository as a Python object: look up, list, read; usable without a mount.
+
+    with Repository.open("http://server/cvfs/sw.example.org", "sw.example.org.pub") as repository:
+        for entry in repository.listing("/"):
+            print(entry.name)
+        data = repository.read("/README")
+
+Paths are absolute, `str` or `bytes`; names inside are bytes. Reads may wait for the network, bounded by the time-outs.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from typing import Self
+
+from cvfs.catalog.reader import Catalog, NestedCatalog
+from cvfs.catalog.tree import CatalogTree
+from cvfs.client.content import Piece, chunked, pieces_between, whole
+from cvfs.client.data_plane import DataPlane, connect
+from cvfs.client.manifest_fetch import Revision, fetch_revision
+from cvfs.client.object_cache import ObjectCache
+from cvfs.client.settings import Settings, settings_for_url
+from cvfs.errors import IsADirectory, NotADirectory, NotALink, NotFound
+from cvfs.format.dirent import DirectoryEntry
+from cvfs.format.xattrs import unpack
+from cvfs.hashes import ContentHash
+from cvfs.store.base import Contents, Wanted
+
+Path = str | bytes
+_OPEN_PIECES = 4
+
+
+class Catalogs:
+    """Catalog files out of a store of contents."""
+
+    def __init__(self, contents: Contents, cache: ObjectCache | None = None) -> None:
+        self._contents = contents
+        self._cache = cache
+        self._pinned: set[ContentHash] = set()
+
+    def open_catalog(self, nested: NestedCatalog, *, wait: bool) -> Catalog:
+        """The catalog, or BlockingIOError if it is not at hand and `wait` is false."""
+        wanted = Wanted(nested.content, size=nested.size or None)
+        fd = self._contents.open(wanted) if wait else self._contents.open_present(wanted)
+        if fd is None:
+            raise BlockingIOError
+        try:
+            # Through the descriptor: the file may be evicted at any time, an open catalog stays whole.
+            catalog = Catalog.open(f"/proc/self/fd/{fd}", nested.path, nested.root_prefix)
+        finally:
+            os.close(fd)
+        self._pin(nested.content)
+        return catalog
+
+    def release(self) -> None:
+        """The revision is not used any more: its catalogs may be evicted."""
+        while self._cache and self._pinned:
+            self._cache.unpin(self._pinned.pop())
+
+    def _pin(self, content: ContentHash) -> None:
+        if self._cache and content not in self._pinned:
+            self._pinned.add(content)
+            self._cache.pin(content)
+
+
+class Repository:
+    """A revision that was verified, or pinned by its root hash. Safe to use from several threads."""
+
+    def __init__(self, settings: Settings, revision: Revision, plane: DataPlane) -> None:
+        self.settings = settings
+        self.revision = revision
+        self.plane = plane
+        self._catalogs = Catalogs(plane.contents, plane.cache)
+        self.tree = CatalogTree(revision.root_hash, revision.root_size, self._catalogs)
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        public_key: str | os.PathLike[str] | None = None,
+        *,
+        fqrn: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        tag: str | None = None,
+        root_hash: str | None = None,
+        proxy: str | None = None,
+    ) -> "Repository":
+        """The newest revision, or that of a tag or root hash, of the repository at `url` (`;` separates servers).
+
+        `public_key` is the file of the master public key; it is not needed with `root_hash`, which is the trust anchor
+        itself. `fqrn` is by default the last component of the URL. Without `cache_dir` nothing is kept on disk.
+
+        Raises TrustError if anything on the way does not verify, StoreError if no server answers, UsageError.
+        """
+        settings = settings_for_url(
+            url,
+            os.fspath(public_key) if public_key else None,
+            fqrn=fqrn,
+            cache_dir=os.fspath(cache_dir) if cache_dir else None,
+            tag=tag,
+            root_hash=root_hash,
+            proxy=proxy,
+        )
+        return cls.open_settings(settings)
+
+    @classmethod
+    def open_settings(cls, settings: Settings, plane: DataPlane | None = None) -> "Repository":
+        """The revision that the settings ask for."""
+        plane = plane or connect(settings)
+        return cls(settings, fetch_revision(settings, plane), plane)
+
+    def at(self, revision: Revision) -> "Repository":
+        """Another revision of the same repository through the same store and cache."""
+        return Repository(self.settings, revision, self.plane)
+
+    @property
+    def number(self) -> int:
+        """The revision's number, as its root catalog says."""
+        return self.tree.root().revision
+
+    def retire(self) -> None:
+        """Another revision took over: stop holding this one's catalogs in the cache."""
+        self._catalogs.release()
+
+    def close(self) -> None:
+        """Close connections and cache; open files stay usable."""
+        self.plane.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def lookup(self, path: Path) -> DirectoryEntry:
+        """The entry of a path, hidden ones too. Raises NotFound."""
+        return self.tree.find(as_path(path))
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is such an entry."""
+        try:
+            self.lookup(path)
+        except NotFound:
+            return False
+        return True
+
+    def listing(self, path: Path) -> list[DirectoryEntry]:
+        """The entries of a directory, without hidden ones, in no particular order. Raises NotADirectory."""
+        where = as_path(path)
+        if not self.lookup(where).is_directory:
+            raise NotADirectory(f"{_shown(where)}: not a directory")
+        return [entry for entry in self.tree.listing(where) if not entry.is_hidden]
+
+    def walk(self, path: Path = b"") -> Iterator[tuple[bytes, DirectoryEntry]]:
+        """Every path and entry below a directory, the directory itself first."""
+        top = as_path(path)
+        yield top, self.lookup(top)
+        for entry in sorted(self.listing(top)):
+            below = top + b"/" + entry.name
+            if entry.is_directory:
+                yield from self.walk(below)
+            else:
+                yield below, entry
+
+    def readlink(self, path: Path) -> bytes:
+        """Target of a symbolic link as it is published, variables not filled in."""
+        entry = self.lookup(path)
+        if not entry.is_link:
+            raise NotALink(f"{_shown(as_path(path))}: not a symbolic link")
+        return entry.symlink
+
+    def xattrs(self, path: Path) -> dict[bytes, bytes]:
+        """The published extended attributes."""
+        blob = self.lookup(path).xattr
+        return unpack(blob) if blob else {}
+
+    def pieces(self, path: Path, entry: DirectoryEntry) -> tuple[Piece, ...]:
+        """Which objects hold a regular file. Raises FormatError if they do not make up the whole file."""
+        where = as_path(path)
+        if entry.is_chunked:
+            return chunked(where, entry, self.tree.chunks(where))
+        return (whole(where, entry),)
+
+    def contents_of(self, entry: DirectoryEntry) -> Contents:
+        """Where the objects of a file are: the repository's own servers, or those of external data."""
+        return self.plane.external if entry.is_external else self.plane.contents
+
+    def read(self, path: Path, offset: int = 0, size: int | None = None) -> bytes:
+        """`size` bytes of a file from `offset` on, or all the rest; fewer only at its end."""
+        with self.open_file(path) as file:
+            file.seek(offset)
+            return file.read(-1 if size is None else size)
+
+    def open_file(self, path: Path) -> io.BufferedReader:
+        """A file to read from, seekable; objects are fetched as they are touched. Raises IsADirectory, NotFound."""
+        where = as_path(path)
+        entry = self.lookup(where)
+        if entry.is_directory:
+            raise IsADirectory(f"{_shown(where)}: is a directory")
+        if not entry.is_regular:
+            raise NotFound(f"{_shown(where)}: not a regular file")
+        return io.BufferedReader(_RepositoryFile(self.contents_of(entry), self.pieces(where, entry), entry.size), 2**17)
+
+
+class _RepositoryFile(io.RawIOBase):
+    """A published file as a raw stream. Keeps the last few objects open."""
+
+    def __init__(self, contents: Contents, pieces: tuple[Piece, ...], size: int) -> None:
+        self._contents = contents
+        self._pieces = pieces
+        self._size = size
+        self._position = 0
+        self._open: dict[int, int] = {}
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"cannot seek to {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = min(len(buffer), self._size - self._position)
+        if count <= 0:
+            return 0
+        piece = pieces_between(self._pieces, self._position, self._position + 1)[0]
+        inside = self._position - piece.offset
+        done = os.preadv(self._descriptor(piece), [memoryview(buffer)[: min(count, piece.size - inside)]], inside)
+        self._position += done
+        return done
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+        super().close()
+
+    def _descriptor(self, piece: Piece) -> int:
+        if piece.offset not in self._open:
+            while len(self._open) >= _OPEN_PIECES:
+                os.close(self._open.pop(next(iter(self._open))))
+            self._open[piece.offset] = self._contents.open(piece.wanted)
+        return self._open[piece.offset]
+
+
+def as_path(path: Path) -> bytes:
+    """An absolute path the way catalogs name it: no trailing slash, the root empty."""
+    raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+    parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
+    return b"".join(b"/" + part for part in parts)
+
+
+def _shown(path: bytes) -> str:
+    return path.decode(errors="replace") or "/"

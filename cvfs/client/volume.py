@@ -1,0 +1,282 @@
+"""The POSIX view of a mounted repository: attributes, listing, readlink, xattrs, read. Knows inodes, but no FUSE.
+
+With `wait=False` a method answers from memory, open catalogs and the local cache or raises BlockingIOError. A look-up that is
+overtaken by a new revision starts again, so nothing of the old revision is handed out after the switch.
+"""
+
+import stat
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import overload
+
+from cvfs.attributes import Attributes, FilesystemSize
+from cvfs.catalog.diff import Difference
+from cvfs.client.directories import Directories, Directory
+from cvfs.client.inodes import ROOT, Inodes, Key, Node
+from cvfs.client.open_files import OpenFile
+from cvfs.client.reading import Reader
+from cvfs.client.repository import Repository
+from cvfs.client.variant_symlinks import expand
+from cvfs.errors import FormatError, NoSuchAttribute, NotADirectory, NotALink, NotFound
+from cvfs.format.dirent import DirectoryEntry
+from cvfs.format.xattrs import unpack
+
+_STATFS_BLOCK = 512
+_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a mount shows differently from what was published: owner, variables in links, attributes of its own."""
+
+    owner: tuple[int, int] | None = None
+    variables: Mapping[bytes, bytes] = field(default_factory=dict)
+    magic: Mapping[bytes, Callable[[], bytes]] = field(default_factory=dict)
+
+
+class Volume:
+    """A mounted repository. Every method may be called from several threads."""
+
+    def __init__(self, repository: Repository, view: View | None = None, reader: Reader | None = None) -> None:
+        self._shown = Directories(repository)
+        self._view = view or View()
+        self._reader = reader or Reader()
+        self._inodes = Inodes(repository.tree.find(b""))
+        self._opened: dict[int, list[OpenFile]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def repository(self) -> Repository:
+        """The revision that is shown now."""
+        return self._shown.repository
+
+    def lookup(self, parent: int, name: bytes, wait: bool = True) -> Attributes:
+        """The entry `name` of a directory; counts one reference. Raises NotFound."""
+        node = self._inodes.node(parent)
+        while True:
+            shown = self._shown
+            entry = self._directory(shown, node, wait=wait).get(name)
+            with self._lock:
+                if shown is not self._shown:
+                    continue
+                if entry is None:
+                    raise NotFound(f"{node.path.decode(errors='replace')}: no {name.decode(errors='replace')} in it")
+                child = self._assign(shown, node.path, entry)
+                self._inodes.reference(child)
+                return self._attributes(child)
+
+    def forget(self, ino: int, count: int) -> None:
+        """The kernel gives back references."""
+        with self._lock:
+            self._inodes.forget(ino, count)
+
+    def getattr(self, ino: int, wait: bool = True) -> Attributes:  # noqa: ARG002  # never has to wait
+        """Attributes of a node."""
+        return self._attributes(self._inodes.node(ino))
+
+    def readlink(self, ino: int) -> bytes:
+        """Target of a symbolic link, variables filled in."""
+        entry = self._inodes.node(ino).entry
+        if not entry.is_link:
+            raise NotALink(f"inode {ino} is no symbolic link")
+        return expand(entry.symlink, self._view.variables)
+
+    def read(self, ino: int, offset: int, size: int, wait: bool = True) -> memoryview:
+        """Up to `size` bytes; fewer only at the end. Valid until the calling thread reads again."""
+        return self._reader.read(self.repository, self._inodes.node(ino), offset, size, wait=wait)
+
+    def listing(self, ino: int, wait: bool = True) -> "Listing":
+        """The entries of a directory in a stable order, without `.` and `..`; counts no reference."""
+        node, shown = self._inodes.node(ino), self._shown
+        entries = [e for e in self._directory(shown, node, wait=wait).values() if not e.is_hidden]
+        return Listing(self, shown, node.path, entries)
+
+    def reference(self, ino: int, name: bytes, attributes: Attributes) -> None:  # noqa: ARG002
+        """An entry of a listing is handed to the kernel."""
+        with self._lock:
+            self._inodes.reference(self._inodes.node(attributes.ino))
+
+    def getxattr(self, ino: int, name: bytes, wait: bool = True) -> bytes:  # noqa: ARG002
+        """Value of an extended attribute; from memory always. Raises NoSuchAttribute."""
+        if magic := self._view.magic.get(name):
+            return magic()
+        value = _xattrs(self._inodes.node(ino).entry).get(name)
+        if value is None:
+            raise NoSuchAttribute(f"inode {ino} has no attribute {name!r}")
+        return value
+
+    def listxattr(self, ino: int, wait: bool = True) -> list[bytes]:  # noqa: ARG002
+        """Names of the published extended attributes."""
+        return sorted(_xattrs(self._inodes.node(ino).entry))
+
+    def statfs(self) -> FilesystemSize:
+        """The cache as the disk, the repository's entries as inodes (FORMAT section 9.4)."""
+        used, limit = self.repository.plane.cache_usage()
+        own, below = self.repository.tree.root().counters()
+        free = max(0, limit - used)
+        return FilesystemSize(_STATFS_BLOCK, limit // _STATFS_BLOCK, free // _STATFS_BLOCK, (own + below).entries, 0)
+
+    def opened(self, ino: int, wait: bool = True) -> None:
+        """Keep the bytes of a file until `released`; for mounts without zero-message open."""
+        node = self._inodes.node(ino)
+        if node.entry.is_regular and not node.entry.is_chunked:
+            file = self._reader.whole(self.repository, node, wait=wait)
+            with self._lock:
+                self._opened.setdefault(ino, []).append(file)
+
+    def released(self, ino: int) -> None:
+        """The counterpart of `opened`."""
+        with self._lock:
+            files = self._opened.get(ino, [])
+            if files:
+                files.pop()
+            if not files:
+                self._opened.pop(ino, None)
+
+    def is_direct_io(self, ino: int) -> bool:
+        """The publisher asked that the kernel shall not cache this file."""
+        return self._inodes.node(ino).entry.is_direct_io
+
+    def known_inodes(self) -> int:
+        """How many numbers are in use."""
+        return len(self._inodes)
+
+    def known_directories(self) -> list[Node]:
+        """The directories that the kernel may hold something of, parents before their children."""
+        with self._lock:
+            return sorted(self._referenced_directories(), key=lambda node: node.path)
+
+    def number_of(self, path: bytes) -> int | None:
+        """The number of the node that shows a path, if it has one."""
+        with self._lock:
+            node = self._inodes.at(path)
+        return node.ino if node else None
+
+    def remember(self, differences: Iterable[Difference]) -> None:
+        """Before a switch: chunk lists of files that are about to change, for readers who have them open."""
+        for difference in differences:
+            node = self._known(self._shown, difference)
+            if node and node.references and node.entry.is_chunked:
+                self._reader.pieces(self.repository, node, wait=True)
+
+    def switch(self, repository: Repository, differences: Sequence[Difference], compared: set[bytes] | None) -> bool:
+        """Show another revision from now on: changed metadata under the same number, changed content under new ones.
+
+        Does nothing and returns False if the kernel has learned of a directory that is not in `compared`; None allows it.
+        """
+        shown, root = Directories(repository), repository.tree.find(b"")
+        nodes = [(self._known(self._shown, difference), difference.new) for difference in differences]
+        with self._lock:
+            if compared is not None and any(d.path not in compared for d in self._referenced_directories()):
+                return False
+            self._shown = shown
+            self._inodes.node(ROOT).entry = root
+            for node, new in nodes:
+                if node is not None:
+                    self._succeed(node, new)
+        return True
+
+    def describe(self, shown: Directories, parent: bytes, entries: Sequence[DirectoryEntry]) -> list[Attributes]:
+        """Attributes of entries of one directory; those without a number get one."""
+        with self._lock:
+            return [self._attributes(self._assign(shown, parent, entry)) for entry in entries]
+
+    def _referenced_directories(self) -> list[Node]:
+        return [node for node in self._inodes if node.entry.is_directory and node.references]
+
+    def _known(self, shown: Directories, difference: Difference) -> Node | None:
+        key = self._key(shown, difference.path, difference.old)
+        with self._lock:
+            return self._inodes.at(key)
+
+    def _directory(self, shown: Directories, node: Node, *, wait: bool) -> Directory:
+        if not node.entry.is_directory:
+            raise NotADirectory(f"{node.path.decode(errors='replace')}: not a directory")
+        return shown.read(node.path, wait=wait)
+
+    def _assign(self, shown: Directories, parent: bytes, entry: DirectoryEntry) -> Node:
+        path = parent + b"/" + entry.name
+        return self._inodes.assign(self._key(shown, path, entry), path, entry)
+
+    def _key(self, shown: Directories, path: bytes, entry: DirectoryEntry | None) -> Key:
+        if entry is None or entry.is_directory or not entry.hardlink_group:
+            return path
+        # Group numbers are the catalog's own and may be used anew, so the content is part of the key.
+        catalog = shown.repository.tree.governing(path[: path.rindex(b"/")])
+        return catalog.path, entry.hardlink_group, entry.digest or b"", entry.mtime
+
+    def _succeed(self, node: Node, new: DirectoryEntry | None) -> None:
+        if keeps_number(node.entry, new) and new is not None:
+            node.entry = new
+        elif node.entry.is_directory:
+            self._inodes.detach_below(node.path)
+        else:
+            self._inodes.detach(node)
+
+    def _attributes(self, node: Node) -> Attributes:
+        entry = node.entry
+        uid, gid = self._view.owner or (entry.uid, entry.gid)
+        size, rdev = entry.size, 0
+        if entry.is_link:
+            size = len(expand(entry.symlink, self._view.variables))
+        elif entry.is_device:
+            size, rdev = 0, entry.size
+        return Attributes(
+            node.ino,
+            entry.mode,
+            entry.linkcount,
+            uid,
+            gid,
+            rdev,
+            size,
+            -(-size // _BLOCK),
+            entry.mtime,
+            entry.mtime_ns or 0,
+        )
+
+
+class Listing(Sequence[tuple[bytes, Attributes]]):
+    """A directory as it was when it was opened. Numbers are given out for the part that is looked at."""
+
+    def __init__(self, volume: Volume, shown: Directories, path: bytes, entries: list[DirectoryEntry]) -> None:
+        self._volume = volume
+        self._shown = shown
+        self._path = path
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[bytes, Attributes]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[bytes, Attributes]]: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[bytes, Attributes] | list[tuple[bytes, Attributes]]:
+        if isinstance(index, int):
+            index %= len(self._entries)
+            return self[index : index + 1][0]
+        entries = self._entries[index]
+        described = self._volume.describe(self._shown, self._path, entries)
+        return [(entry.name, attributes) for entry, attributes in zip(entries, described, strict=True)]
+
+
+def _xattrs(entry: DirectoryEntry) -> dict[bytes, bytes]:
+    # A list that cannot be read hides all attributes of the file, nothing else (section 5.7).
+    try:
+        return unpack(entry.xattr) if entry.xattr else {}
+    except FormatError:
+        return {}
+
+
+def keeps_number(old: DirectoryEntry | None, new: DirectoryEntry | None) -> bool:
+    """Whether a number may go on: directories always; others if their bytes, or target, are certainly the same."""
+    if old is None or new is None or stat.S_IFMT(old.mode) != stat.S_IFMT(new.mode):
+        return False
+    if old.is_directory:
+        return True
+    if old.is_chunked or new.is_chunked:
+        return False
+    return (old.size, old.digest, old.symlink) == (new.size, new.digest, new.symlink)

@@ -1,0 +1,63 @@
+"""How every command runs: failures become one line and an exit status, never a traceback for a user's mistake."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+import click
+
+from cvfs.errors import CvfsError
+
+
+class Group(click.Group):
+    """Commands by verb; merged short flags parse as users of CernVM-FS write them."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the verb, with errors made plain."""
+        with plain_errors(ctx.info_name or "cvfs"):
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def plain_errors(program: str) -> Iterator[None]:
+    """One line on stderr and the exit status of the error's class."""
+    try:
+        yield
+    except CvfsError as error:
+        print(f"{program}: {one_line(str(error))}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        # The reader of a pipe went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{program}: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def one_line(text: str) -> str:
+    """A message without line breaks or other control characters that came from a hostile name."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def shown(name: bytes) -> str:
+    """A raw name on a terminal or in a pipe: bytes that are no UTF-8 survive as surrogate escapes."""
+    return os.fsdecode(name)
+
+
+def write_line(text: str) -> None:
+    """A line on standard output, any byte allowed."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+
+
+def start_logging(*, debug: bool = False, file: str | None = None) -> None:
+    """Messages to a file, or to stderr."""
+    logging.basicConfig(
+        filename=file,
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
