@@ -2,6 +2,7 @@
 
 import itertools
 import sqlite3
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,10 @@ class StorageSource:
     def file(self, content: ContentHash) -> Path:
         file = self.scratch / content.name
         if not file.exists():
-            file.write_bytes(zlib.decompress((self.storage / content.path).read_bytes()))
+            # Several threads may come for one file: each writes its own, and it appears whole.
+            part = file.with_name(f"{file.name}.{threading.get_ident()}")
+            part.write_bytes(zlib.decompress((self.storage / content.path).read_bytes()))
+            part.rename(file)
         return file
 
     def open_catalog(self, nested: NestedCatalog, *, wait: bool) -> Catalog:
