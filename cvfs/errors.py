@@ -12,6 +12,7 @@
         ├── NotFound, NotADirectory, IsADirectory, NotALink, NoSuchAttribute, ReadOnly
         ├── Unpublishable        an entry of a source tree cannot be published faithfully
         ├── Locked               somebody else holds the repository
+        ├── MountError           the kernel or fusermount refused to mount or unmount
         └── UsageError           a parameter or an argument makes no sense
 
 Each class carries the `errno` that the kernel is told and the `exit_status` of a command. The message is one line: what
@@ -120,6 +121,12 @@ class Locked(PathError):
 
     errno = errno.EBUSY
     exit_status = 17
+
+
+class MountError(PathError):
+    """A mount point could not be mounted, unmounted or repaired."""
+
+    exit_status = 35
 
 
 class UsageError(PathError):

@@ -1,0 +1,47 @@
+"""Threads for requests that have to wait, bounded in number and started when first needed; they know no protocol."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+Job = Callable[[], None]
+
+
+class Workers:
+    """Up to `limit` daemon threads: one that hangs in a download must not keep the process from ending.
+
+    Only one thread submits, so the bookkeeping needs no lock. Start threads after the fork: they do not survive it.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._finished = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, job: Job) -> None:
+        """Run `job` soon, in the order of submission. It should not raise: what escapes it is only logged."""
+        self._jobs.put(job)
+        if not self._finished.acquire(blocking=False) and len(self._threads) < self._limit:
+            self._start()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"fuse-worker-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Exception:
+                log.exception("a FUSE worker's job failed")
+            self._finished.release()
+
+    def stop(self) -> None:
+        """Let every thread end after its present job; waits for none."""
+        for _ in self._threads:
+            self._jobs.put(None)
