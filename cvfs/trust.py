@@ -76,7 +76,7 @@ class Seen:
     def parse(cls, data: bytes) -> "Seen":
         """From what `serialise` gave. Raises FormatError for anything else."""
         try:
-            members = json.loads(data.decode()) if len(data) <= _MAX_SEEN else None
+            members: Any = json.loads(data.decode()) if len(data) <= _MAX_SEEN else None
         except (ValueError, RecursionError) as error:
             raise FormatError(f"the record of the newest revision is no JSON: {error}") from error
         if not _is_seen(members):

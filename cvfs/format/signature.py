@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1
@@ -86,7 +86,7 @@ def load_public_key(pem: bytes) -> PublicKey:
     """A master public key. Raises FormatError for anything but an RSA key in PEM form."""
     try:
         key = load_pem_public_key(pem)
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise FormatError(f"not a public key in PEM form: {_first_line(error)}") from error
     if not isinstance(key, RSAPublicKey):
         raise FormatError("the public key is not an RSA key")
@@ -97,7 +97,7 @@ def load_certificate(pem: bytes) -> Certificate:
     """A certificate from its PEM text; dates, issuer and usage are not looked at. Raises FormatError, for DER too."""
     try:
         return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise FormatError(f"not a certificate in PEM form: {_first_line(error)}") from error
 
 
@@ -124,7 +124,7 @@ def _expected_digest(payload: bytes, length: int) -> bytes:
 def _rsa_key(certificate: Certificate) -> PublicKey:
     try:
         key = certificate.public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise FormatError(f"the certificate's key is unusable: {_first_line(error)}") from error
     if not isinstance(key, RSAPublicKey):
         raise FormatError("the certificate's key is not an RSA key")
