@@ -24,6 +24,8 @@ _LONGEST_PATTERN = 100
 # Views, triggers and virtual tables begin otherwise; a column that is computed needs the word AS. SQLite normalises the
 # first words when it stores a definition and goes by them, not by the column `type`, when it reads one.
 _DEFINITION = re.compile(rb"CREATE (?:TABLE|INDEX|UNIQUE INDEX) (?!.*\bAS\b)", re.DOTALL | re.IGNORECASE)
+# A damaged file's own bytes get into SQLite's messages, which Python then fails to decode.
+SQLITE_ERRORS = (sqlite3.Error, UnicodeError)
 DEFINITIONS = "SELECT name, CAST(sql AS BLOB) FROM sqlite_master"
 _STEPS_BETWEEN_LOOKS = 100_000
 _LOOKS_AT_LEAST = 20
@@ -70,11 +72,11 @@ class ForeignDatabase:
             with open(path, "rb") as file:
                 check_header(file.read(100))
                 database = cls(_connect(file, path), what, os.fstat(file.fileno()).st_size)
-        except (OSError, sqlite3.Error, ValueError) as error:
+        except (OSError, *SQLITE_ERRORS, ValueError) as error:
             raise FormatError(f"{what} cannot be opened: {error}") from error
         try:
             database._prepare()
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             database.close()
             raise FormatError(f"{what} is no sound SQLite file: {error}") from error
         except FormatError:
@@ -91,7 +93,7 @@ class ForeignDatabase:
             with self._lock:
                 self._looks_left = self._looks
                 return self._connection.execute(text, arguments).fetchall()
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise FormatError(f"{self._what} is damaged: {error}") from error
 
     def columns(self, table: str) -> frozenset[bytes]:

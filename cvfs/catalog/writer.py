@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from typing import Any
 
-from cvfs.catalog.database import DEFINITIONS, check_definitions, check_header
+from cvfs.catalog.database import DEFINITIONS, SQLITE_ERRORS, check_definitions, check_header
 from cvfs.catalog.reader import NestedCatalog
 from cvfs.catalog.schema import (
     COUNT_ENTRIES,
@@ -146,7 +146,7 @@ class CatalogWriter:
 
     def highest_group(self) -> int:
         """The largest hard-link group number in use, 0 if none."""
-        return int(self._execute("SELECT MAX(hardlinks >> 32) FROM catalog").fetchone()[0] or 0)
+        return int(self._rows("SELECT MAX(hardlinks >> 32) FROM catalog")[0][0] or 0)
 
     def finish(self, revision: int, now: int, previous: ContentHash | None, below: Counters) -> Counters:
         """Write version and counters, compact if it pays, close; returns what this catalog contains itself.
@@ -182,8 +182,8 @@ class CatalogWriter:
     def _resume(self) -> None:
         for statement in _PRAGMAS:
             self._execute(statement)
-        check_definitions(self._execute(DEFINITIONS).fetchall())
-        rows = self._execute("SELECT CAST(key AS TEXT), CAST(value AS BLOB) FROM properties").fetchall()
+        check_definitions(self._rows(DEFINITIONS))
+        rows = self._rows("SELECT CAST(key AS TEXT), CAST(value AS BLOB) FROM properties")
         properties: dict[str, bytes] = {key: value or b"" for key, value in rows}
         root_prefix = properties.get("root_prefix", b"")
         if root_prefix != self.mountpoint:
@@ -204,21 +204,27 @@ class CatalogWriter:
     def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         try:
             return self._connection.execute(statement, values)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
+            raise self._refused(error) from error
+
+    def _rows(self, query: str) -> list[Any]:
+        try:
+            return self._connection.execute(query).fetchall()
+        except SQLITE_ERRORS as error:
             raise self._refused(error) from error
 
     def _insert(self, statement: str, rows: Iterable[Any]) -> None:
         try:
             self._connection.executemany(statement, rows)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise self._refused(error) from error
 
-    def _refused(self, error: sqlite3.Error) -> CvfsError:
+    def _refused(self, error: Exception) -> CvfsError:
         kind = StoreFull if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL else FormatError
         return kind(f"catalog at {self.mountpoint!r} cannot be written to {self.path}: {error}")
 
     def _count(self) -> Counters:
-        return Counters(*(int(value or 0) for value in self._execute(COUNT_ENTRIES).fetchone()))
+        return Counters(*(int(value or 0) for value in self._rows(COUNT_ENTRIES)[0]))
 
     def _write_counters(self, own: Counters, below: Counters) -> None:
         rows = [(f"self_{name}", value) for name, value in zip(COUNTER_NAMES, astuple(own), strict=True)]
@@ -226,14 +232,14 @@ class CatalogWriter:
         self._insert("INSERT OR REPLACE INTO statistics (counter, value) VALUES (?, ?)", rows)
 
     def _free_share(self) -> float:
-        free, pages = (self._execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+        free, pages = (self._rows(f"PRAGMA {name}")[0][0] for name in ("freelist_count", "page_count"))
         return float(free / max(1, pages))
 
 
 def _connect(path: str) -> sqlite3.Connection:
     try:
         return sqlite3.connect(os.path.abspath(path), isolation_level=None)
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise StoreFull(f"catalog file {path} cannot be made: {error}") from error
 
 

@@ -189,11 +189,11 @@ def test_the_root_itself_can_differ(tree, hand_made, memory_source, entry):
 
 def test_deep_trees_need_no_recursion(tree, entry):
     path, rows = b"", {}
-    for _ in range(1500):
+    for _ in range(1100):
         path += b"/d"
         rows[path] = entry(b"d", DIR)
     found = list(differences(tree({b"": (1, {})}), tree({b"": (2, rows)})))
-    assert len(found) == 1500
+    assert len(found) == 1100
     assert found[-1].path == path
 
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -77,8 +78,8 @@ def test_the_tables_are_those_of_the_original_tools(filled, catalog_files):
 
 
 TYPES = {
-    **dict.fromkeys(("md5path_1", "md5path_2", "parent_1", "parent_2", "hardlinks", "size", "mode"), {b"integer"}),
-    **dict.fromkeys(("mtime", "flags", "uid", "gid"), {b"integer"}),
+    **{name: {b"integer"} for name in ("md5path_1", "md5path_2", "parent_1", "parent_2", "hardlinks", "size", "mode")},
+    **{name: {b"integer"} for name in ("mtime", "flags", "uid", "gid")},
     "mtimens": {b"integer", b"null"},
     "name": {b"text"},
     "symlink": {b"text"},
@@ -299,7 +300,7 @@ def test_older_catalogs_are_brought_up(hand_made, entry, revision, page_size, sc
     assert catalog.find(b"/odd").flags == 0x1FFF4 & ~0x3F10 & mask, "noise of an old revision does not become a meaning"
     assert catalog.find(b"/p").flags == (0x14 if (revision or 0) < 7 else 0x4)
     assert {nested.path: nested.size for nested in catalog.nested()} == {b"/b": 4, b"/n": 5}
-    assert int.from_bytes(open(path, "rb").read(18)[16:], "big") == page_size
+    assert int.from_bytes(Path(path).read_bytes()[16:18], "big") == page_size
 
 
 @pytest.mark.parametrize(
