@@ -42,12 +42,19 @@ _STACKED_MOUNTS = 16
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """How a mount appears and who may enter. `source` is what df(1) shows, `max_read` bytes (0: the kernel's limit)."""
+    """How a mount appears and who may enter. `source` is what df(1) shows, `max_read` bytes (0: the kernel's limit).
+
+    Raises MountError for a source that the option syntax of mount(2) and fusermount cannot hold.
+    """
 
     source: str
     allow_other: bool = False
     default_permissions: bool = True
     max_read: int = 0
+
+    def __post_init__(self) -> None:
+        if re.fullmatch(r"[A-Za-z0-9._:/@+-]+", self.source) is None:
+            raise MountError(f"mount source {self.source!r}: only letters, digits and ._:/@+- are possible")
 
     def flags(self) -> list[str]:
         """The options that mount(2) and fusermount spell alike."""
@@ -120,13 +127,20 @@ _REASONS = {
 def mount_fusermount(mountpoint: str | bytes, options: MountOptions) -> int:
     """Mount by the setuid helper; returns the descriptor of the device. Raises MountError."""
     place = _absolute(mountpoint)
+    if not os.path.isdir(place):
+        # The helper would mount upon a file, and the kernel would take the root for one.
+        raise MountError(f"mount {os.fsdecode(place)}: not a directory, or not accessible: create the mount point")
     chosen = [f"fsname={options.source}", f"subtype={SUBTYPE}", "ro", "nosuid", "nodev", *options.flags()]
     ours, theirs = socket.socketpair()
     with ours, theirs:
         _fusermount(place, "-o", ",".join(chosen), socket_descriptor=theirs.fileno())
         theirs.close()
-        ours.settimeout(HELPER_DEADLINE)
-        descriptors = socket.recv_fds(ours, 1, 1)[1]
+        # The helper has ended, so its message is there already: nothing here can wait.
+        ours.setblocking(False)
+        try:
+            descriptors = socket.recv_fds(ours, 1, 1)[1]
+        except BlockingIOError:
+            descriptors = []
     if not descriptors:
         raise MountError(f"mount {os.fsdecode(place)}: fusermount handed over no descriptor")
     os.set_inheritable(descriptors[0], False)

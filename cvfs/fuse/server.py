@@ -109,7 +109,10 @@ class Server:
         self._stopping = False
 
     def _table(self) -> dict[int, Handler]:
-        """What is not here is answered with ENOSYS, after which the kernel does not ask again."""
+        """What is not here is answered with ENOSYS, after which the kernel does not ask again.
+
+        Except for IOCTL, which it hands on every time: before 3.14 each open() of Python asks for a terminal.
+        """
         zero_open = self._settings.zero_message_open
         return {
             **dict.fromkeys(abi.WRITE_OPCODES, _refuse_write),

@@ -1,0 +1,147 @@
+"""What the device module does without a device: tables of mounts, options, the channel over a socket."""
+
+import errno
+import os
+import socket
+
+import pytest
+
+from cvfs.errors import MountError
+from cvfs.fuse import device
+from cvfs.fuse.device import Channel, MountEntry, MountOptions, parse_mountinfo
+
+
+@pytest.mark.parametrize(
+    ("line", "entry"),
+    [
+        (
+            b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue",
+            MountEntry("98:0", b"/mnt2", "ext3", "/dev/root"),
+        ),
+        (
+            rb"90 25 0:39 / /cvmfs/a\040b\134\011c ro,nosuid - fuse.cvfs test.cern.ch ro,user_id=0",
+            MountEntry("0:39", b"/cvmfs/a b\\\tc", "fuse.cvfs", "test.cern.ch"),
+        ),
+        (
+            b"91 25 0:40 / /\xff ro shared:2 master:3 propagate_from:2 - fuse.cvfs x ro",
+            MountEntry("0:40", b"/\xff", "fuse.cvfs", "x"),
+        ),
+    ],
+)
+def test_mountinfo(line, entry):
+    assert list(parse_mountinfo(line + b"\n" + line + b"\n")) == [entry, entry]
+
+
+def test_the_root_is_found_by_any_name(tmp_path):
+    """Links on the way are resolved, as the kernel does."""
+    (tmp_path / "link").symlink_to("/proc")
+    assert device.find_mount("/proc").type == "proc"
+    assert device.find_mount(str(tmp_path / "link" / ".." / "proc")) is None
+    (tmp_path / "root").symlink_to("/")
+    assert device.find_mount(str(tmp_path / "root" / "proc")).type == "proc"
+    assert device.find_mount(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        (MountOptions("x"), ["default_permissions"]),
+        (MountOptions("x", allow_other=True, default_permissions=False), ["allow_other"]),
+        (MountOptions("x", max_read=1 << 17), ["default_permissions", "max_read=131072"]),
+    ],
+)
+def test_options(options, flags):
+    assert options.flags() == flags
+
+
+@pytest.mark.parametrize("source", ["", "a,allow_other", "a b", "a\\b", "a\n", "é"])
+def test_a_source_cannot_smuggle_options(source):
+    with pytest.raises(MountError, match="source"):
+        MountOptions(source)
+
+
+def test_without_the_device_the_remedy_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "DEVICE", str(tmp_path / "fuse"))
+    with pytest.raises(MountError, match="No such file or directory: load the fuse module"):
+        device.mount_root(str(tmp_path), MountOptions("x"))
+
+
+def test_a_helper_that_fails_is_quoted(monkeypatch, tmp_path):
+    helper = tmp_path / "fusermount3"
+    monkeypatch.setattr(device.shutil, "which", lambda _name: str(helper))
+    with pytest.raises(MountError, match="No such file"):
+        device.mount_fusermount(str(tmp_path), MountOptions("x"))
+    helper.write_text("#!/bin/sh\necho first >&2\necho second >&2\nexit 3\n")
+    helper.chmod(0o755)
+    with pytest.raises(MountError, match=r"first; second$"):
+        device.mount_fusermount(str(tmp_path), MountOptions("x"))
+    helper.write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(MountError, match=r"ended with status 3$"):
+        device.mount_fusermount(str(tmp_path), MountOptions("x"))
+    helper.write_text("#!/bin/sh\nexit 0\n")
+    with pytest.raises(MountError, match="handed over no descriptor"):
+        device.mount_fusermount(str(tmp_path), MountOptions("x"))
+
+
+# --- the channel ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel = Channel.open(theirs.detach())
+    yield ours, channel
+    channel.close()
+    ours.close()
+
+
+def test_messages_pass_whole(pair):
+    ours, channel = pair
+    ours.send(b"request")
+    assert channel.receive() == 7
+    assert channel.buffer[:7] == b"request"
+    assert channel.reply(5, memoryview(b"payload"))
+    assert ours.recv(100) == bytes.fromhex("17000000 00000000 0500000000000000") + b"payload"
+    assert channel.reply_error(5, errno.EIO)
+    assert ours.recv(100) == bytes.fromhex("10000000 fbffffff 0500000000000000")
+
+
+def test_a_bell_rings_for_good(pair):
+    _, channel = pair
+    channel.wake()
+    assert channel.receive() == 0
+    assert channel.receive() == 0
+
+
+@pytest.mark.parametrize(
+    ("codes", "outcome"),
+    [([errno.ENOENT, errno.ENOENT], 5), ([errno.ENODEV], 0), ([errno.ECONNABORTED], 0), ([errno.EIO], OSError)],
+)
+def test_failures_of_reading(pair, monkeypatch, codes, outcome):
+    """ENOENT: a signal took the request back before it was read; the next one comes."""
+    ours, channel = pair
+    ours.send(b"after")
+    readv, left = os.readv, list(codes)
+
+    def failing(descriptor, vector):
+        if left:
+            code = left.pop(0)
+            raise OSError(code, os.strerror(code))
+        return readv(descriptor, vector)
+
+    monkeypatch.setattr(os, "readv", failing)
+    if outcome is OSError:
+        with pytest.raises(OSError, match="Input/output"):
+            channel.receive()
+    else:
+        assert channel.receive() == outcome
+    assert left == []
+
+
+def test_writing_to_what_is_gone_says_so(pair):
+    ours, channel = pair
+    ours.close()
+    assert channel.reply(2, b"x") is False
+    channel.close()
+    assert channel.notify(b"x") is False
+    channel.wake()
