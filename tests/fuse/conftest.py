@@ -1,20 +1,33 @@
-"""A tree in memory behind the interface that `cvfs.fuse` serves; any method can be made to wait until it is told."""
+"""A tree in memory behind the interface that `cvfs.fuse` serves, and ways to serve it without and with a kernel."""
 
+import contextlib
+import os
+import select
+import socket
 import stat
+import struct
 import threading
 from collections import Counter
 
 import pytest
 
 from cvfs.attributes import Attributes, FilesystemSize
-from cvfs.errors import IsADirectory, NoSuchAttribute, NotADirectory, NotALink, NotFound
+from cvfs.errors import IsADirectory, MountError, NoSuchAttribute, NotADirectory, NotALink, NotFound
+from cvfs.fuse import abi, device, fusepy_adapter
+from cvfs.fuse.abi import Opcode
+from cvfs.fuse.device import Channel, MountOptions
+from cvfs.fuse.server import Server, ServerSettings
 
 ROOT = 1
 MTIME = 1_700_000_000
+EVERYTHING = 0xFFFFFFFF
+DEADLINE = 20.0
+OPTIONS = MountOptions("test.cern.ch", allow_other=True)
+LARGE = bytes(range(256)) * (3 << 12) + b"the end"
 
 
 class MemoryFilesystem:
-    """Nodes by number. `stalled` holds the names of methods that wait; `release` lets them go on.
+    """Nodes by number; any method can be made to wait. `stalled` holds the names of methods that wait; `release` lets them go on.
 
     `references` counts what the kernel holds, `calls` what was asked, `opens` what is open.
     """
@@ -61,6 +74,18 @@ class MemoryFilesystem:
         self.children[ino] = {}
         self.children[parent][name] = ino
         return ino
+
+    def populate(self) -> None:
+        """A few entries of each kind."""
+        directory = self.add_directory(b"dir")
+        deeper = self.add_directory(b"deeper", directory)
+        self.add_file(b"file", b"in depth\n", deeper)
+        small = self.add_file(b"small", b"hello\n")
+        self.xattrs[small] = {b"user.hash": b"0123\xff", b"user.empty": b""}
+        self.add_file(b"large", LARGE)
+        self.add_file(b"empty", b"")
+        self.add_file(b"not UTF-8 \xff\xfe", b"named\n")
+        self.add_link(b"link", b"dir/deeper/file")
 
     # --- the interface ------------------------------------------------------------------------------------------------
 
@@ -154,3 +179,174 @@ class MemoryFilesystem:
 def tree() -> MemoryFilesystem:
     """An empty root."""
     return MemoryFilesystem()
+
+
+# --- without a kernel --------------------------------------------------------------------------------------------------
+
+
+class Kernel:
+    """The other end of the channel: sends requests, takes replies, in whatever order they come."""
+
+    def __init__(self, tree, **settings) -> None:
+        self.tree = tree
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(DEADLINE)
+        self.channel = Channel.open(theirs.detach())
+        self.server = Server(tree, self.channel, ServerSettings(**settings))
+        self.thread = threading.Thread(target=self.server.serve, daemon=True)
+        self.thread.start()
+        self.unique = 0
+
+    def send(self, opcode: int, node: int = ROOT, body: bytes = b"") -> int:
+        self.unique += 2
+        self.socket.send(abi.IN_HEADER.pack(40 + len(body), opcode, self.unique, node, 0, 0, 0, 0, 0) + body)
+        return self.unique
+
+    def take(self) -> tuple[int, int, bytes]:
+        """(unique, error, payload) of the next message."""
+        message = self.socket.recv(1 << 20)
+        length, error, unique = abi.OUT_HEADER.unpack_from(message)
+        assert length == len(message)
+        return unique, error, message[16:]
+
+    def ask(self, opcode: int, node: int = ROOT, body: bytes = b"") -> tuple[int, bytes]:
+        """(positive errno, payload) of the reply to this request."""
+        sent = self.send(opcode, node, body)
+        unique, error, payload = self.take()
+        assert unique == sent
+        return -error, payload
+
+    def lookup(self, name: bytes, node: int = ROOT) -> tuple[int, bytes]:
+        return self.ask(Opcode.LOOKUP, node, name + b"\0")
+
+    def init(self, major: int = 7, minor: int = 45, flags: int = EVERYTHING) -> tuple[int, bytes]:
+        return self.ask(Opcode.INIT, 0, struct.pack("=IIIII44x", major, minor, 131072, flags, 0))
+
+    def read(self, node: int, offset: int, size: int, opcode: int = Opcode.READ) -> tuple[int, bytes]:
+        return self.ask(opcode, node, abi.READ_IN.pack(0, offset, size, 0, 0, 0, 0))
+
+    def xattr(self, node: int, name: bytes, room: int) -> tuple[int, bytes]:
+        return self.ask(Opcode.GETXATTR, node, abi.GETXATTR_IN.pack(room, 0) + name + b"\0")
+
+    def settle(self) -> None:
+        """All requests sent before have been handled by the loop once this one is answered."""
+        assert self.ask(Opcode.STATFS)[0] == 0
+
+    def stop(self) -> None:
+        self.socket.close()
+        self.tree.release.set()
+        self.thread.join(DEADLINE)
+        assert not self.thread.is_alive()
+        self.channel.close()
+
+
+@pytest.fixture
+def kernels(tree):
+    """Gives kernels with settings; stops them."""
+    made = []
+
+    def kernel(**settings) -> Kernel:
+        made.append(Kernel(tree, **settings))
+        return made[-1]
+
+    yield kernel
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def kernel(kernels) -> Kernel:
+    return kernels()
+
+
+# --- with the kernel ---------------------------------------------------------------------------------------------------
+
+
+class NativeMount:
+    """Serves a tree by cvfs's own server; `requests` is what the kernel asked since the last call."""
+
+    def __init__(self, tree, path: str, mount=device.mount_root, **settings) -> None:
+        self.path = path
+        self.tree = tree
+        self.channel = Channel.open(mount(path, OPTIONS))
+        self.server = Server(tree, self.channel, ServerSettings(**settings))
+        self.thread = threading.Thread(target=self.server.serve, daemon=True)
+        self.thread.start()
+        assert self.server.wait_ready(DEADLINE)
+        self._before = self.server.counters()
+
+    def requests(self) -> dict[str, int]:
+        now = self.server.counters()
+        changed = {name: count - self._before.get(name, 0) for name, count in now.items()}
+        self._before = now
+        return {name: count for name, count in changed.items() if count}
+
+    def die(self) -> None:
+        """As a killed server: the mount stays, nobody answers."""
+        self.tree.release.set()
+        self.server.stop()
+        self.thread.join(DEADLINE)
+        self.channel.close()
+
+    def stop(self) -> None:
+        if device.find_mount(self.path) is not None:
+            device.unmount(self.path, lazy=True)
+        self.die()
+        assert not self.thread.is_alive()
+
+
+class FusepyMount:
+    """The same tree by libfuse 2, which answers in threads of its own."""
+
+    def __init__(self, tree, path: str) -> None:
+        self.path = path
+        self.thread = threading.Thread(
+            target=fusepy_adapter.serve, args=(tree, path, OPTIONS, 60.0), daemon=True, name="fusepy"
+        )
+        with open("/proc/self/mountinfo", "rb") as table:
+            changes = select.poll()
+            changes.register(table, select.POLLPRI)
+            self.thread.start()
+            while device.find_mount(path) is None:
+                assert self.thread.is_alive(), "libfuse did not mount"
+                assert changes.poll(DEADLINE * 1000), "libfuse did not mount in time"
+
+    def stop(self) -> None:
+        device.unmount(self.path, lazy=True)
+        self.thread.join(DEADLINE)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def place(tmp_path) -> str:
+    """An empty mount point whose name has what mountinfo must escape."""
+    path = tmp_path / "mount point\\1"
+    path.mkdir()
+    return str(path)
+
+
+@pytest.fixture
+def native(tree, place):
+    """Mounts natively with these settings; stops what was mounted."""
+    with contextlib.ExitStack() as stack:
+
+        def mount(**settings) -> NativeMount:
+            mounted = NativeMount(tree, place, **settings)
+            stack.callback(mounted.stop)
+            return mounted
+
+        yield mount
+
+
+@pytest.fixture(params=["native", "fusepy"])
+def mounted(request, tree, place):
+    """A populated tree, mounted by one binding after the other."""
+    tree.populate()
+    if request.param == "fusepy" and os.environ.get("CI") != "true":
+        try:
+            fusepy_adapter.load_fusepy()
+        except MountError as error:
+            pytest.skip(str(error))
+    mount = NativeMount(tree, place) if request.param == "native" else FusepyMount(tree, place)
+    yield mount
+    mount.stop()

@@ -1,105 +1,18 @@
 """The server without a kernel: requests as bytes into a socket pair, replies out of it."""
 
 import errno
-import logging
-import os
 import random
-import socket
 import stat
 import struct
-import threading
 
 import pytest
 
 from cvfs.errors import CvfsError, StoreError, Unreachable
 from cvfs.fuse import abi
-from cvfs.fuse.abi import Init, Notify, Opcode
-from cvfs.fuse.device import Channel
-from cvfs.fuse.server import Server, ServerSettings
-from cvfs.fuse.workers import Workers
+from cvfs.fuse.abi import Init, Opcode
 
 ROOT = 1
-EVERYTHING = 0xFFFFFFFF
 DEADLINE = 20.0
-
-
-class Kernel:
-    """The other end of the channel: sends requests, takes replies, in whatever order they come."""
-
-    def __init__(self, tree, **settings) -> None:
-        self.tree = tree
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(DEADLINE)
-        self.channel = Channel.open(theirs.detach())
-        self.server = Server(tree, self.channel, ServerSettings(**settings))
-        self.thread = threading.Thread(target=self.server.serve, daemon=True)
-        self.thread.start()
-        self.unique = 0
-
-    def send(self, opcode: int, node: int = ROOT, body: bytes = b"") -> int:
-        self.unique += 2
-        self.socket.send(abi.IN_HEADER.pack(40 + len(body), opcode, self.unique, node, 0, 0, 0, 0, 0) + body)
-        return self.unique
-
-    def take(self) -> tuple[int, int, bytes]:
-        """(unique, error, payload) of the next message."""
-        message = self.socket.recv(1 << 20)
-        length, error, unique = abi.OUT_HEADER.unpack_from(message)
-        assert length == len(message)
-        return unique, error, message[16:]
-
-    def ask(self, opcode: int, node: int = ROOT, body: bytes = b"") -> tuple[int, bytes]:
-        """(positive errno, payload) of the reply to this request."""
-        sent = self.send(opcode, node, body)
-        unique, error, payload = self.take()
-        assert unique == sent
-        return -error, payload
-
-    def lookup(self, name: bytes, node: int = ROOT) -> tuple[int, bytes]:
-        return self.ask(Opcode.LOOKUP, node, name + b"\0")
-
-    def init(self, major: int = 7, minor: int = 45, flags: int = EVERYTHING) -> tuple[int, bytes]:
-        return self.ask(Opcode.INIT, 0, struct.pack("=IIIII44x", major, minor, 131072, flags, 0))
-
-    def read(self, node: int, offset: int, size: int, opcode: int = Opcode.READ) -> tuple[int, bytes]:
-        return self.ask(opcode, node, read_in(offset, size))
-
-    def xattr(self, node: int, name: bytes, room: int) -> tuple[int, bytes]:
-        return self.ask(Opcode.GETXATTR, node, abi.GETXATTR_IN.pack(room, 0) + name + b"\0")
-
-    def settle(self) -> None:
-        """All requests sent before have been handled by the loop once this one is answered."""
-        assert self.ask(Opcode.STATFS)[0] == 0
-
-    def stop(self) -> None:
-        self.socket.close()
-        self.tree.release.set()
-        self.thread.join(DEADLINE)
-        assert not self.thread.is_alive()
-        self.channel.close()
-
-
-def read_in(offset: int, size: int) -> bytes:
-    return abi.READ_IN.pack(0, offset, size, 0, 0, 0, 0)
-
-
-@pytest.fixture
-def kernels(tree):
-    """Gives kernels with settings; stops them."""
-    made = []
-
-    def kernel(**settings) -> Kernel:
-        made.append(Kernel(tree, **settings))
-        return made[-1]
-
-    yield kernel
-    for one in made:
-        one.stop()
-
-
-@pytest.fixture
-def kernel(kernels) -> Kernel:
-    return kernels()
 
 
 # --- session ----------------------------------------------------------------------------------------------------------
@@ -274,7 +187,7 @@ def test_statfs(kernel, tree):
 # --- listings ---------------------------------------------------------------------------------------------------------
 
 
-def list_plain(kernel: Kernel, node: int, size: int) -> list[bytes]:
+def list_plain(kernel, node: int, size: int) -> list[bytes]:
     """Names by READDIR, as the kernel would go on from the last offset."""
     names, offset = [], 0
     while payload := kernel.read(node, offset, size, Opcode.READDIR)[1]:
@@ -287,7 +200,7 @@ def list_plain(kernel: Kernel, node: int, size: int) -> list[bytes]:
     return names
 
 
-def list_plus(kernel: Kernel, node: int, size: int, offset: int = 0) -> list[abi.ListedEntry]:
+def list_plus(kernel, node: int, size: int, offset: int = 0) -> list[abi.ListedEntry]:
     found = []
     while payload := kernel.read(node, offset, size, Opcode.READDIRPLUS)[1]:
         found += abi.iter_direntplus(payload)
@@ -450,231 +363,6 @@ def test_noise_never_ends_the_server(kernel, seed):
     while kernel.take()[0] != wanted:
         pass
     assert kernel.thread.is_alive()
-
-
-# --- waiting ----------------------------------------------------------------------------------------------------------
-
-
-def arrived(tree) -> None:
-    assert tree.arrived.acquire(timeout=DEADLINE)
-
-
-def test_a_request_that_waits_delays_no_other(kernel, tree):
-    ino = tree.add_file(b"a", b"slow")
-    tree.stalled = {"read"}
-    slow = kernel.send(Opcode.READ, ino, read_in(0, 10))
-    arrived(tree)
-    assert kernel.ask(Opcode.GETATTR, ino)[0] == 0
-    assert kernel.server.in_flight() == 1
-    tree.release.set()
-    assert kernel.take() == (slow, 0, b"slow")
-    assert kernel.server.in_flight() == 0
-
-
-def test_waiting_requests_wait_side_by_side(kernels, tree):
-    """Two of three run; the third gets its thread when one of them is done, and all are answered."""
-    kernel = kernels(workers=2)
-    ino = tree.add_file(b"a", b"slow")
-    tree.stalled = {"read"}
-    sent = {kernel.send(Opcode.READ, ino, read_in(0, 10)) for _ in range(3)}
-    arrived(tree)
-    arrived(tree)
-    kernel.settle()
-    assert kernel.server.in_flight() == 3
-    assert not tree.arrived.acquire(blocking=False)
-    tree.release.set()
-    assert {kernel.take() for _ in range(3)} == {(unique, 0, b"slow") for unique in sent}
-
-
-def test_a_failure_after_waiting_is_answered(kernel, tree):
-    tree.stalled = {"lookup"}
-    slow = kernel.send(Opcode.LOOKUP, ROOT, b"missing\0")
-    arrived(tree)
-    tree.release.set()
-    unique, error, payload = kernel.take()
-    assert (unique, error, abi.entry_node(payload)) == (slow, 0, 0)
-
-
-def test_a_filesystem_that_would_still_block_gets_eio(kernel, tree, caplog):
-    tree.broken = BlockingIOError()
-    assert kernel.ask(Opcode.GETATTR) == (errno.EIO, b"")
-    assert "failed unexpectedly" in caplog.text
-
-
-def interrupt(kernel: Kernel, unique: int) -> None:
-    body = abi.INTERRUPT_IN.pack(unique)
-    header = abi.IN_HEADER.pack(40 + len(body), Opcode.INTERRUPT, unique | 1, 0, 0, 0, 0, 0, 0)
-    kernel.socket.send(header + body)
-
-
-@pytest.fixture
-def finished(monkeypatch):
-    """Released whenever a worker has ended a job."""
-    done = threading.Semaphore(0)
-    submit = Workers.submit
-
-    def counted(self, job):
-        def run():
-            job()
-            done.release()
-
-        submit(self, run)
-
-    monkeypatch.setattr(Workers, "submit", counted)
-    return done
-
-
-def test_an_interrupted_request_is_answered_at_once(finished, kernel, tree):
-    """Its result comes later: the reply is dropped, and the reference that it counted is given back."""
-    ino = tree.add_file(b"a", b"")
-    tree.stalled = {"lookup"}
-    slow = kernel.send(Opcode.LOOKUP, ROOT, b"a\0")
-    arrived(tree)
-    interrupt(kernel, slow)
-    assert kernel.take() == (slow, -errno.EINTR, b"")
-    assert kernel.server.in_flight() == 0
-    tree.release.set()
-    assert finished.acquire(timeout=DEADLINE)
-    assert tree.references == {ino: 0}
-    kernel.settle()
-
-
-def test_an_interrupted_listing_gives_its_references_back(finished, kernel, tree):
-    inodes = [tree.add_file(b"%d" % n, b"") for n in range(5)]
-    tree.stalled = {"listing"}
-    slow = kernel.send(Opcode.READDIRPLUS, ROOT, read_in(0, 4096))
-    arrived(tree)
-    interrupt(kernel, slow)
-    assert kernel.take() == (slow, -errno.EINTR, b"")
-    tree.release.set()
-    assert finished.acquire(timeout=DEADLINE)
-    assert tree.references == dict.fromkeys(inodes, 0)
-
-
-def test_an_interrupted_open_is_closed(finished, kernels, tree):
-    kernel = kernels(zero_message_open=False)
-    ino = tree.add_file(b"a", b"")
-    tree.stalled = {"opened"}
-    slow = kernel.send(Opcode.OPEN, ino, bytes(8))
-    arrived(tree)
-    interrupt(kernel, slow)
-    assert kernel.take() == (slow, -errno.EINTR, b"")
-    tree.release.set()
-    assert finished.acquire(timeout=DEADLINE)
-    assert tree.opens == {ino: 0}
-
-
-def test_an_interrupted_request_that_has_no_thread_yet_is_never_started(finished, kernels, tree):
-    kernel = kernels(workers=1)
-    ino = tree.add_file(b"a", b"slow")
-    tree.stalled = {"read"}
-    first = kernel.send(Opcode.READ, ino, read_in(0, 10))
-    arrived(tree)
-    second = kernel.send(Opcode.READ, ino, read_in(0, 10))
-    interrupt(kernel, second)
-    assert kernel.take() == (second, -errno.EINTR, b"")
-    tree.release.set()
-    assert kernel.take() == (first, 0, b"slow")
-    assert finished.acquire(timeout=DEADLINE)
-    assert finished.acquire(timeout=DEADLINE)
-    assert not tree.arrived.acquire(blocking=False)
-
-
-def test_an_interrupt_that_comes_too_late_is_not_answered(kernel):
-    answered = kernel.send(Opcode.GETATTR)
-    assert kernel.take()[0] == answered
-    interrupt(kernel, answered)
-    kernel.settle()
-
-
-def test_references_of_a_reply_that_nobody_takes_are_given_back(finished, kernel, tree):
-    """The mount goes away while a look-up waits."""
-    ino = tree.add_file(b"a", b"")
-    tree.stalled = {"lookup"}
-    kernel.send(Opcode.LOOKUP, ROOT, b"a\0")
-    arrived(tree)
-    kernel.socket.close()
-    kernel.thread.join(DEADLINE)
-    tree.release.set()
-    assert finished.acquire(timeout=DEADLINE)
-    assert tree.references == {ino: 0}
-
-
-# --- notifications and counters ---------------------------------------------------------------------------------------
-
-
-def test_notifications_keep_their_order(kernel):
-    kernel.init()
-    kernel.server.invalidate_entry(5, b"name")
-    kernel.server.invalidate_inode(5, data=True)
-    kernel.server.prune(range(10, 12))
-    assert kernel.server.flush_notifications(DEADLINE)
-    messages = [kernel.socket.recv(4096) for _ in range(3)]
-    assert messages == [abi.pack_inval_entry(5, b"name"), abi.pack_inval_inode(5, data=True), abi.pack_prune([10, 11])]
-
-
-def test_many_nodes_are_pruned_in_parts(kernel):
-    kernel.init()
-    kernel.server.prune(range(1, 1201))
-    counts = [struct.unpack_from("=I", kernel.socket.recv(1 << 16), 16)[0] for _ in range(3)]
-    assert counts == [512, 512, 176]
-
-
-def test_kernels_that_cannot_prune_are_not_asked(kernel):
-    kernel.init(minor=44)
-    kernel.server.prune([1, 2])
-    kernel.server.invalidate_inode(5, data=False)
-    assert abi.OUT_HEADER.unpack_from(kernel.socket.recv(4096))[1] == Notify.INVAL_INODE
-
-
-@pytest.mark.parametrize(
-    ("code", "logged"), [(errno.ENOENT, False), (errno.ENODEV, False), (errno.EBUSY, True), (errno.EINVAL, True)]
-)
-def test_a_refused_notification_holds_up_no_other(kernel, monkeypatch, caplog, code, logged):
-    """ENOENT only means that the kernel has nothing of that name."""
-    kernel.settle()
-    write, refused = os.writev, []
-
-    def writev(descriptor, parts):
-        if not refused:
-            refused.append(code)
-            raise OSError(code, os.strerror(code))
-        return write(descriptor, parts)
-
-    monkeypatch.setattr(os, "writev", writev)
-    with caplog.at_level(logging.WARNING):
-        kernel.server.invalidate_entry(5, b"name")
-        kernel.server.invalidate_inode(5, data=True)
-        assert kernel.server.flush_notifications(DEADLINE)
-    assert kernel.socket.recv(4096) == abi.pack_inval_inode(5, data=True)
-    assert refused == [code]
-    assert ("refused the notification INVAL_ENTRY" in caplog.text) is logged
-
-
-def test_a_flush_is_bounded(kernel):
-    """With the server gone nobody writes: the caller is told, not kept."""
-    kernel.server.stop()
-    kernel.thread.join(DEADLINE)
-    kernel.server.invalidate_inode(5, data=True)
-    assert kernel.server.flush_notifications(0.01) is False
-
-
-def test_counters(kernel, tree):
-    assert kernel.server.counters() == {}
-    kernel.lookup(b"a")
-    kernel.lookup(b"b")
-    kernel.ask(999)
-    kernel.ask(Opcode.GETATTR)
-    assert kernel.server.counters() == {"LOOKUP": 2, "OPCODE_999": 1, "GETATTR": 1}
-
-
-def test_a_worker_survives_its_job(caplog):
-    workers, done = Workers(1), threading.Event()
-    workers.submit(lambda: 1 // 0)
-    workers.submit(done.set)
-    assert done.wait(DEADLINE)
-    workers.stop()
-    assert "a FUSE worker's job failed" in caplog.text
 
 
 def test_directories_are_directories(kernel, tree):
