@@ -182,6 +182,7 @@ class Catalog:
         last = (-_LARGEST - 1, -_LARGEST - 1, -1, -1)
         while page := self._query(query, last):
             _check_keys(page, 0, 4)
+            _check_keys(page, 0, 4)
             last = _advanced(last, [row[:4] for row in page])
             chunks = [Chunk(*row[2:]) for row in page]
             _check_chunks(chunks)

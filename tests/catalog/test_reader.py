@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 
 from cvfs.catalog.reader import Catalog
+from cvfs.catalog.schema import Counters
 from cvfs.errors import FormatError
 from cvfs.format.dirent import Chunk
 from cvfs.hashes import ContentHash, ObjectKind, path_hash
@@ -361,6 +362,31 @@ def test_chunks_with_columns_of_the_wrong_type_are_refused(small, values):
         Catalog.open(str(made.done())).chunks(b"/a")
 
 
+@pytest.mark.parametrize("key", [("x", 1), (1, None), (b"\1", 2), (1, 1.5), (None, None)])
+def test_path_hashes_must_be_numbers(small, entry, key):
+    own, parent = small().row(b"/x", entry(b"x"), md5path_1=key[0], md5path_2=key[1]), small()
+    parent.row(b"/x", entry(b"x"), parent_1=key[0], parent_2=key[1])
+    for made in (own, parent):
+        with pytest.raises(FormatError, match="path hash"):
+            list(Catalog.open(str(made.done())).rows())
+
+
+@pytest.mark.parametrize("row", [("x", 1, 0, 1), (1, "x", 0, 1), (1, 1, "x", 1), (1, 1, 0, "x"), (1, 1, 0, b"\1")])
+def test_keys_of_chunks_must_be_numbers(small, row):
+    made = small()
+    made.sql.execute("INSERT INTO chunks VALUES (1, 1, 0, 0, x'00')")
+    made.sql.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, x'00')", row)
+    with pytest.raises(FormatError, match="path hash"):
+        list(Catalog.open(str(made.done())).chunk_rows())
+
+
+def test_the_oldest_catalogs_have_neither_chunks_nor_statistics(small):
+    catalog = Catalog.open(str(small("1.0", None).done()))
+    assert catalog.chunks(b"/a") == list(catalog.chunk_rows()) == []
+    assert catalog.counters() == (Counters(), Counters())
+    assert len(catalog.missing_counters()) == 24
+
+
 def test_long_tables_are_read_page_by_page(small, entry, monkeypatch):
     monkeypatch.setattr("cvfs.catalog.reader._ROWS_AT_ONCE", 7)
     made = small()
@@ -502,6 +528,18 @@ def test_pages_that_point_to_one_another_again_and_again_come_to_an_end(small):
     catalog = Catalog.open(str(file))
     with pytest.raises(FormatError, match="interrupted"):
         catalog.nested()
+
+
+def test_rows_that_come_again_are_refused(small):
+    made = small()
+    (root,) = made.sql.execute("SELECT rootpage FROM sqlite_master WHERE name = 'catalog'").fetchone()
+    file = made.done()
+    data = bytearray(file.read_bytes())
+    _page_with_itself_as_children(data, 4096, root)
+    data[28:32] = (len(data) // 4096).to_bytes(4, "big")
+    file.write_bytes(data)
+    with pytest.raises(FormatError, match="out of order"):
+        list(Catalog.open(str(file)).rows())
 
 
 def test_a_header_that_promises_billions_of_pages(small):

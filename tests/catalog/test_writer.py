@@ -352,6 +352,15 @@ def test_what_is_no_catalog_is_not_written(tmp_path, data):
     assert path.read_bytes() == data
 
 
+def test_a_table_that_is_cut_off(filled, tmp_path):
+    path = tmp_path / "root.db"
+    data = bytearray(path.read_bytes())
+    data[4096:8192] = bytes(4096)
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match="cannot be written"):
+        CatalogWriter.open(str(path), b"")
+
+
 def test_largest_numbers(tmp_path, entry):
     path = str(tmp_path / "c.db")
     row = entry(b"x", size=sys.maxsize, mtime=-1, uid=2**32 - 2, gid=2**32 - 1, mtime_ns=999999999)
