@@ -174,5 +174,17 @@ def hand_made(tmp_path) -> Callable[..., HandMade]:
 
 
 @pytest.fixture
+def small(hand_made, entry):
+    """A root with one file, ready for more."""
+
+    def make(schema="2.5", revision=7, **options):
+        catalog = hand_made(schema, revision, **options)
+        catalog.row(b"", entry(b"", 0o040755))
+        return catalog.row(b"/a", entry(b"a", flags=0x1FFFF & ~0x3F00))
+
+    return make
+
+
+@pytest.fixture
 def memory_source() -> type[MemorySource]:
     return MemorySource
