@@ -241,8 +241,7 @@ class _Reader:
         properties = {_text(key): _text(value) for key, value in rows}
         if properties.get("schema") not in {SCHEMA, "1"}:
             raise FormatError(f"tag database: schema {properties.get('schema')!r} is not supported")
-        before = properties.get("previous_revision")
-        predecessor = ContentHash.parse(before, ObjectKind.HISTORY) if before else None
+        predecessor = _predecessor(properties.get("previous_revision", ""))
         return History(properties.get("fqrn", ""), tuple(self._tags()), tuple(self._branches()), predecessor)
 
     def _tags(self) -> Iterator[Tag]:
@@ -261,6 +260,12 @@ class _Reader:
             return
         for name, parent, initial in self._database.query("SELECT branch, parent, initial_revision FROM branches"):
             yield Branch(_text(name), None if parent is None else _text(parent), _number(initial))
+
+
+def _predecessor(text: str) -> ContentHash | None:
+    """The first tag database has none, or one of zeros."""
+    content = ContentHash.parse(text, ObjectKind.HISTORY) if text else None
+    return content if content and any(content.digest) else None
 
 
 def _text(value: Any) -> str:

@@ -124,7 +124,8 @@ class Reflog:
     def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
         try:
             return self._connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            # A message that quotes a damaged definition is no UTF-8, and fails by itself.
             no_room = getattr(error, "sqlite_errorcode", 0) & 0xFF in _NO_ROOM
             raise (StoreFull if no_room else FormatError)(f"reflog: {error}") from error
 
