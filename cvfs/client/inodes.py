@@ -5,11 +5,12 @@ hard-link group share a number. Numbers stay below 2^32: old 32-bit programs fai
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from cvfs.client.content import Piece
 from cvfs.errors import PathError
 from cvfs.format.dirent import DirectoryEntry
+from cvfs.hashes import parent_path
 
 ROOT = 1
 _FIRST = 256
@@ -27,9 +28,12 @@ class StaleNode(PathError):
 
 
 class Node:
-    """What a number stands for. `pieces` are kept for chunked files that were read."""
+    """What a number stands for. `pieces` are kept for chunked files that were read.
 
-    __slots__ = ("entry", "ino", "key", "path", "pieces", "references")
+    A `detached` node is not what its path shows any more: nothing may be looked up for it by its path.
+    """
+
+    __slots__ = ("detached", "entry", "ino", "key", "path", "pieces", "references")
 
     def __init__(self, ino: int, key: Key, path: bytes, entry: DirectoryEntry) -> None:
         self.ino = ino
@@ -37,6 +41,7 @@ class Node:
         self.path = path
         self.entry = entry
         self.references = 0
+        self.detached = False
         self.pieces: tuple[Piece, ...] | None = None
 
 
@@ -95,8 +100,15 @@ class Inodes:
 
     def detach(self, node: Node) -> None:
         """The node's path shows something else from now on; the number lives until it is forgotten."""
+        node.detached = True
         if self._by_key.get(node.key) is node:
             del self._by_key[node.key]
+
+    def detach_files_outside(self, directories: Container[bytes]) -> None:
+        """Nobody knows whether the path of an entry still shows the same, except in `directories`."""
+        for node in list(self._by_key.values()):
+            if not node.entry.is_directory and parent_path(node.path) not in directories:
+                self.detach(node)
 
     def detach_below(self, path: bytes) -> None:
         """The directory at `path` is gone, and with it everything beneath."""

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from cvfs.client.content import Piece, pieces_between
 from cvfs.client.inodes import Node, StaleNode
-from cvfs.client.open_files import OpenFile, OpenFiles
+from cvfs.client.open_files import ObjectKey, OpenFile, OpenFiles
 from cvfs.client.repository import Repository
 from cvfs.errors import IsADirectory
 from cvfs.hashes import ContentHash
@@ -39,30 +39,34 @@ class Reader:
             return memoryview(b"")
         buffer = self._buffer()[:size]
         if not node.entry.is_chunked:
-            done = _read_fully(self.whole(repository, node, wait=wait).fd, buffer, offset)
-            return buffer[:done]
+            # Held by a name: another thread may let the object fall out of `files`, and its last user closes it.
+            file = self.whole(repository, node, wait=wait)
+            return buffer[: _read_fully(file.fd, buffer, offset)]
         self._read_chunked(repository, node, buffer, offset, wait=wait)
         return buffer
 
     def whole(self, repository: Repository, node: Node, *, wait: bool) -> OpenFile:
         """The open object of a file that is one."""
-        digest = node.entry.digest
-        file = self.files.get(digest) if digest is not None else None
-        return file or self._open(repository, node, repository.pieces(node.path, node.entry)[0], wait=wait)
+        entry = node.entry
+        file = self.files.get((entry.digest, entry.size)) if entry.digest is not None else None
+        return file or self._open(repository, node, repository.pieces(node.path, entry)[0], wait=wait)
 
     def pieces(self, repository: Repository, node: Node, *, wait: bool) -> tuple[Piece, ...]:
         """The chunk list of a node, kept with it: after a new revision the catalog may show another one."""
-        if node.pieces is None:
-            if repository.tree.find(node.path, wait=wait) != node.entry:
+        pieces = node.pieces
+        if pieces is None:
+            pieces = repository.pieces(node.path, node.entry, wait=wait)
+            # Looked at afterwards: while a number is attached its path shows the same in the revision that was asked.
+            if node.detached and node.pieces is None:
                 raise StaleNode(f"{node.path.decode(errors='replace')}: replaced in the repository, open it again")
-            node.pieces = repository.pieces(node.path, node.entry)
-        return node.pieces
+            pieces = node.pieces = node.pieces or pieces
+        return pieces
 
     def _read_chunked(self, repository: Repository, node: Node, buffer: memoryview, offset: int, *, wait: bool) -> None:
         end = offset + len(buffer)
         for piece in pieces_between(self.pieces(repository, node, wait=wait), offset, end):
             start, stop = max(offset, piece.offset), min(end, piece.offset + piece.size)
-            file = self.files.get(piece.wanted.content.digest) or self._open(repository, node, piece, wait=wait)
+            file = self.files.get(_key(piece)) or self._open(repository, node, piece, wait=wait)
             _read_fully(file.fd, buffer[start - offset : stop - offset], start - piece.offset)
 
     def _open(self, repository: Repository, node: Node, piece: Piece, *, wait: bool) -> OpenFile:
@@ -71,7 +75,7 @@ class Reader:
         if fd is None:
             raise BlockingIOError
         self._note(repository, piece.wanted.content)
-        return self.files.keep(piece.wanted.content.digest, fd)
+        return self.files.keep(_key(piece), fd)
 
     def _note(self, repository: Repository, content: ContentHash) -> None:
         with self._lock:
@@ -89,6 +93,10 @@ class Reader:
         if buffer is None:
             buffer = self._buffers.buffer = memoryview(bytearray(MAX_READ))
         return buffer
+
+
+def _key(piece: Piece) -> ObjectKey:
+    return piece.wanted.content.digest, piece.size
 
 
 def _read_fully(fd: int, buffer: memoryview, offset: int) -> int:

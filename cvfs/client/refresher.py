@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER = 180.0
 _SETTLE = 10.0
+# Whatever a catalog says, servers are not hammered, and a mistake does not last for ever.
+_SHORTEST = 10
+_LONGEST = 7 * 86400
 _ATTEMPTS = 3
 
 
@@ -86,7 +89,11 @@ class Refresher:
             newer = self._fetch(current)
             if newer is None:
                 return False
-            differences = self._switch(current, newer)
+            try:
+                differences = self._switch(current, newer)
+            except BaseException:
+                newer.retire()
+                raise
             self._tell(differences)
             self._kernel.flush_notifications(_SETTLE)
             current.retire()
@@ -108,8 +115,9 @@ class Refresher:
             log.log(level, "no new revision, going on with the present one: %s", error)
             self.freshness = Freshness(now, self.freshness.succeeded, str(error))
             self.due = self._clock() + min(RETRY_AFTER, self._interval())
-        except Exception:
+        except Exception as error:
             log.exception("the check for a new revision failed")
+            self.freshness = Freshness(now, self.freshness.succeeded, f"{type(error).__name__}: {error}")
             self.due = self._clock() + RETRY_AFTER
         else:
             self.freshness = Freshness(now, now)
@@ -117,22 +125,35 @@ class Refresher:
 
     def _interval(self) -> float:
         repository = self._volume.repository
-        ttl = float(repository.tree.root().ttl)
-        return min(ttl, repository.settings.max_ttl or ttl)
+        ttl = repository.tree.root().ttl
+        return float(max(_SHORTEST, min(ttl, repository.settings.max_ttl or ttl, _LONGEST)))
 
     def _switch(self, current: Repository, newer: Repository) -> list[Difference]:
         """Compare what the kernel may know, then show the new revision; all or nothing."""
         differences: list[Difference] = []
         compared: set[bytes] = set()
         for attempt in range(_ATTEMPTS):
-            directories = [node for node in self._volume.known_directories() if node.path not in compared]
+            directories = self._not_compared(compared)
             differences += _differences(current, newer, directories)
             compared.update(node.path for node in directories)
             self._volume.remember(differences)
-            # What was learned while we compared has to be compared too; in the end nobody may learn anything meanwhile.
-            if self._volume.switch(newer, differences, compared if attempt < _ATTEMPTS - 1 else None):
+            # What was learned while we compared has to be compared too. A walk that never ends must not keep us for ever.
+            if self._volume.switch(newer, differences, compared, force=attempt == _ATTEMPTS - 1):
                 break
         self._kernel.settle(_SETTLE)
+        return differences + self._catch_up(current, newer, self._not_compared(compared))
+
+    def _not_compared(self, compared: set[bytes]) -> list[Node]:
+        return [node for node in self._volume.known_directories() if node.path not in compared]
+
+    def _catch_up(self, current: Repository, newer: Repository, late: list[Node]) -> list[Difference]:
+        """Directories that the kernel learned of just before the switch, or since."""
+        try:
+            differences = _differences(current, newer, late)
+        except CvfsError as error:
+            log.warning("%d directories are forgotten, since they cannot be compared: %s", len(late), error)
+            differences = [Difference(node.path, node.entry, None) for node in late]
+        self._volume.follow(differences)
         return differences
 
     def _tell(self, differences: list[Difference]) -> None:

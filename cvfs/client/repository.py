@@ -8,8 +8,10 @@
 Paths are absolute, `str` or `bytes`; names inside are bytes. Reads may wait for the network, bounded by the time-outs.
 """
 
+import contextlib
 import io
 import os
+import threading
 from collections.abc import Iterator
 from typing import Self
 
@@ -37,6 +39,8 @@ class Catalogs:
         self._contents = contents
         self._cache = cache
         self._pinned: set[ContentHash] = set()
+        self._released = False
+        self._lock = threading.Lock()
 
     def open_catalog(self, nested: NestedCatalog, *, wait: bool) -> Catalog:
         """The catalog, or BlockingIOError if it is not at hand and `wait` is false."""
@@ -54,13 +58,17 @@ class Catalogs:
 
     def release(self) -> None:
         """The revision is not used any more: its catalogs may be evicted."""
-        while self._cache and self._pinned:
-            self._cache.unpin(self._pinned.pop())
+        with self._lock:
+            self._released = True
+            while self._cache and self._pinned:
+                self._cache.unpin(self._pinned.pop())
 
     def _pin(self, content: ContentHash) -> None:
-        if self._cache and content not in self._pinned:
-            self._pinned.add(content)
-            self._cache.pin(content)
+        with self._lock:
+            # A reader who is late may still open a catalog of a revision that was retired: that one may be evicted.
+            if self._cache and not self._released and content not in self._pinned:
+                self._pinned.add(content)
+                self._cache.pin(content)
 
 
 class Repository:
@@ -105,9 +113,15 @@ class Repository:
 
     @classmethod
     def open_settings(cls, settings: Settings, plane: DataPlane | None = None) -> "Repository":
-        """The revision that the settings ask for."""
-        plane = plane or connect(settings)
-        return cls(settings, fetch_revision(settings, plane), plane)
+        """The revision that the settings ask for. A plane that is given stays open if that fails."""
+        if plane is not None:
+            return cls(settings, fetch_revision(settings, plane), plane)
+        with contextlib.ExitStack() as on_failure:
+            plane = connect(settings)
+            on_failure.callback(plane.close)
+            repository = cls(settings, fetch_revision(settings, plane), plane)
+            on_failure.pop_all()
+            return repository
 
     def at(self, revision: Revision) -> "Repository":
         """Another revision of the same repository through the same store and cache."""
@@ -154,13 +168,13 @@ class Repository:
     def walk(self, path: Path = b"") -> Iterator[tuple[bytes, DirectoryEntry]]:
         """Every path and entry below a directory, the directory itself first."""
         top = as_path(path)
-        yield top, self.lookup(top)
-        for entry in sorted(self.listing(top)):
-            below = top + b"/" + entry.name
+        # A stack of our own: a tree may be deeper than Python's.
+        waiting = [(top, self.lookup(top))]
+        while waiting:
+            where, entry = waiting.pop()
+            yield where, entry
             if entry.is_directory:
-                yield from self.walk(below)
-            else:
-                yield below, entry
+                waiting += [(where + b"/" + child.name, child) for child in sorted(self.listing(where), reverse=True)]
 
     def readlink(self, path: Path) -> bytes:
         """Target of a symbolic link as it is published, variables not filled in."""
@@ -174,11 +188,11 @@ class Repository:
         blob = self.lookup(path).xattr
         return unpack(blob) if blob else {}
 
-    def pieces(self, path: Path, entry: DirectoryEntry) -> tuple[Piece, ...]:
+    def pieces(self, path: Path, entry: DirectoryEntry, *, wait: bool = True) -> tuple[Piece, ...]:
         """Which objects hold a regular file. Raises FormatError if they do not make up the whole file."""
         where = as_path(path)
         if entry.is_chunked:
-            return chunked(where, entry, self.tree.chunks(where))
+            return chunked(where, entry, self.tree.chunks(where, wait=wait))
         return (whole(where, entry),)
 
     def contents_of(self, entry: DirectoryEntry) -> Contents:

@@ -21,6 +21,7 @@ from cvfs.client.variant_symlinks import expand
 from cvfs.errors import FormatError, NoSuchAttribute, NotADirectory, NotALink, NotFound
 from cvfs.format.dirent import DirectoryEntry
 from cvfs.format.xattrs import unpack
+from cvfs.hashes import parent_path
 
 _STATFS_BLOCK = 512
 _BLOCK = 512
@@ -52,8 +53,13 @@ class Volume:
         return self._shown.repository
 
     def lookup(self, parent: int, name: bytes, wait: bool = True) -> Attributes:
-        """The entry `name` of a directory; counts one reference. Raises NotFound."""
+        """The entry `name` of a directory; counts one reference. Raises NotFound.
+
+        "." and ".." are what the kernel asks for a file handle: the node itself, and the directory above it.
+        """
         node = self._inodes.node(parent)
+        if name in (b".", b".."):
+            return self._lookup_dots(node, name, wait=wait)
         while True:
             shown = self._shown
             entry = self._directory(shown, node, wait=wait).get(name)
@@ -65,6 +71,15 @@ class Volume:
                 child = self._assign(shown, node.path, entry)
                 self._inodes.reference(child)
                 return self._attributes(child)
+
+    def _lookup_dots(self, node: Node, name: bytes, *, wait: bool) -> Attributes:
+        entry = node.entry if name == b"." else self.repository.tree.find(parent_path(node.path), wait=wait)
+        with self._lock:
+            if name == b"..":
+                path = parent_path(node.path)
+                node = self._inodes.assign(path, path, entry)
+            self._inodes.reference(node)
+            return self._attributes(node)
 
     def forget(self, ino: int, count: int) -> None:
         """The kernel gives back references."""
@@ -156,39 +171,57 @@ class Volume:
     def remember(self, differences: Iterable[Difference]) -> None:
         """Before a switch: chunk lists of files that are about to change, for readers who have them open."""
         for difference in differences:
-            node = self._known(self._shown, difference)
+            with self._lock:
+                node = self._known(difference)
             if node and node.references and node.entry.is_chunked:
                 self._reader.pieces(self.repository, node, wait=True)
 
-    def switch(self, repository: Repository, differences: Sequence[Difference], compared: set[bytes] | None) -> bool:
+    def switch(
+        self, repository: Repository, differences: Sequence[Difference], compared: set[bytes], *, force: bool = False
+    ) -> bool:
         """Show another revision from now on: changed metadata under the same number, changed content under new ones.
 
-        Does nothing and returns False if the kernel has learned of a directory that is not in `compared`; None allows it.
+        Does nothing and returns False if the kernel has learned of a directory that is not in `compared`; with `force`
+        the caller compares that one afterwards and calls `follow`.
         """
         shown, root = Directories(repository), repository.tree.find(b"")
-        nodes = [(self._known(self._shown, difference), difference.new) for difference in differences]
         with self._lock:
-            if compared is not None and any(d.path not in compared for d in self._referenced_directories()):
+            if not force and any(d.path not in compared for d in self._referenced_directories()):
                 return False
-            self._shown = shown
+            # Detached first and shown last: a reader that meets the new revision finds its old numbers marked.
+            self._replace(differences)
+            self._inodes.detach_files_outside(compared)
             self._inodes.node(ROOT).entry = root
-            for node, new in nodes:
-                if node is not None:
-                    self._succeed(node, new)
+            self._shown = shown
         return True
 
-    def describe(self, shown: Directories, parent: bytes, entries: Sequence[DirectoryEntry]) -> list[Attributes]:
-        """Attributes of entries of one directory; those without a number get one."""
+    def follow(self, differences: Sequence[Difference]) -> None:
+        """After a switch: what was found to differ too late for it."""
         with self._lock:
-            return [self._attributes(self._assign(shown, parent, entry)) for entry in entries]
+            self._replace(differences)
+
+    def describe(self, listing: "Listing", start: int, stop: int) -> list[tuple[bytes, Attributes]]:
+        """Entries of a listing with their attributes; those without a number get one."""
+        while True:
+            shown = self._shown
+            listing.follow(shown, start)
+            with self._lock:
+                if shown is self._shown:
+                    entries = listing.entries[start:stop]
+                    return [(e.name, self._attributes(self._assign(shown, listing.path, e))) for e in entries]
 
     def _referenced_directories(self) -> list[Node]:
         return [node for node in self._inodes if node.entry.is_directory and node.references]
 
-    def _known(self, shown: Directories, difference: Difference) -> Node | None:
-        key = self._key(shown, difference.path, difference.old)
-        with self._lock:
-            return self._inodes.at(key)
+    def _replace(self, differences: Iterable[Difference]) -> None:
+        # All are found before one is moved: the members of a hard-link group are one node.
+        nodes = [(self._known(difference), difference.new) for difference in differences]
+        for node, new in nodes:
+            if node is not None:
+                self._succeed(node, new)
+
+    def _known(self, difference: Difference) -> Node | None:
+        return self._inodes.at(self._key(self._shown, difference.path, difference.old))
 
     def _directory(self, shown: Directories, node: Node, *, wait: bool) -> Directory:
         if not node.entry.is_directory:
@@ -197,7 +230,13 @@ class Volume:
 
     def _assign(self, shown: Directories, parent: bytes, entry: DirectoryEntry) -> Node:
         path = parent + b"/" + entry.name
-        return self._inodes.assign(self._key(shown, path, entry), path, entry)
+        key = self._key(shown, path, entry)
+        node = self._inodes.at(key)
+        # The name, first of the columns, differs within a hard-link group. Anything else is left from a revision in
+        # which nobody compared this directory.
+        if node is not None and node.entry[1:] != entry[1:]:
+            self._succeed(node, entry)
+        return self._inodes.assign(key, path, entry)
 
     def _key(self, shown: Directories, path: bytes, entry: DirectoryEntry | None) -> Key:
         if entry is None or entry.is_directory or not entry.hardlink_group:
@@ -237,16 +276,20 @@ class Volume:
 
 
 class Listing(Sequence[tuple[bytes, Attributes]]):
-    """A directory as it was when it was opened. Numbers are given out for the part that is looked at."""
+    """A directory as it was when it was opened. Numbers are given out for the part that is looked at.
+
+    After a new revision the part behind the reader is left alone, and the rest loses what is there no more: nothing old
+    may be handed out, and the reader's position must go on meaning the same.
+    """
 
     def __init__(self, volume: Volume, shown: Directories, path: bytes, entries: list[DirectoryEntry]) -> None:
+        self.path = path
+        self.entries = entries
         self._volume = volume
         self._shown = shown
-        self._path = path
-        self._entries = entries
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     @overload
     def __getitem__(self, index: int) -> tuple[bytes, Attributes]: ...
@@ -256,11 +299,26 @@ class Listing(Sequence[tuple[bytes, Attributes]]):
 
     def __getitem__(self, index: int | slice) -> tuple[bytes, Attributes] | list[tuple[bytes, Attributes]]:
         if isinstance(index, int):
-            index %= len(self._entries)
-            return self[index : index + 1][0]
-        entries = self._entries[index]
-        described = self._volume.describe(self._shown, self._path, entries)
-        return [(entry.name, attributes) for entry, attributes in zip(entries, described, strict=True)]
+            place = range(len(self.entries))[index]
+            return self._volume.describe(self, place, place + 1)[0]
+        start, stop, step = index.indices(len(self.entries))
+        return self._volume.describe(self, start, stop)[::step]
+
+    def follow(self, shown: Directories, start: int) -> None:
+        """Bring the entries from `start` on up to the revision that is shown now."""
+        if shown is self._shown:
+            return
+        now = _present(shown, self.path)
+        kept = [now[entry.name] for entry in self.entries[start:] if entry.name in now]
+        self.entries = self.entries[:start] + kept
+        self._shown = shown
+
+
+def _present(shown: Directories, path: bytes) -> Directory:
+    try:
+        return shown.read(path, wait=True)
+    except (NotFound, NotADirectory):
+        return {}
 
 
 def _xattrs(entry: DirectoryEntry) -> dict[bytes, bytes]:
