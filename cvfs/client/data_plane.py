@@ -50,12 +50,12 @@ def connect(settings: Settings) -> DataPlane:
     """The data plane that the settings describe; prepares the cache, contacts nobody."""
     if not settings.servers:
         raise UsageError(f"{settings.fqrn}: no server known, set CVMFS_SERVER_URL")
+    servers = [Counted(_server(settings, url)) for url in settings.servers]
+    external = [Counted(_server(settings, url)) for url in settings.external_servers]
     cache = None
     if settings.cache_dir:
         cache = ObjectCache(settings.cache_dir, settings.quota)
         cache.prepare()
-    servers = [Counted(_server(settings, url)) for url in settings.servers]
-    external = [Counted(_server(settings, url)) for url in settings.external_servers]
     store = _in_order(servers)
     contents = _contents(store, cache)
     outside = _contents(_in_order(external), cache) if external else contents

@@ -4,6 +4,7 @@ The only road to a root hash, for a first mount and for every refresh. What was 
 be opened while no server answers. Source: FORMAT section 2.4.
 """
 
+import calendar
 import logging
 import os
 import time
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from cvfs.client.data_plane import DataPlane
 from cvfs.client.settings import DEFAULT_KEYS_DIR, Settings
 from cvfs.client.trust_state import Kept, TrustState
-from cvfs.errors import CvfsError, NotFound, StoreError, TrustError, UsageError
+from cvfs.errors import CvfsError, FormatError, NotFound, StoreError, TrustError, UsageError
 from cvfs.format.signature import PublicKey, load_public_key
 from cvfs.format.whitelist import Blacklist, parse_blacklist
 from cvfs.hashes import ContentHash, ObjectKind
@@ -104,7 +105,14 @@ def _anchors(settings: Settings, state: TrustState | None) -> TrustAnchors:
 
 def _public_keys(settings: Settings) -> tuple[PublicKey, ...]:
     names = settings.public_keys or tuple(_keys_in(DEFAULT_KEYS_DIR, settings.fqrn))
-    return tuple(load_public_key(_read_local(name)) for name in names)
+    return tuple(_public_key(name) for name in names)
+
+
+def _public_key(name: str) -> PublicKey:
+    try:
+        return load_public_key(_read_local(name))
+    except FormatError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
 def _keys_in(directory: str, fqrn: str) -> Iterable[str]:
@@ -133,9 +141,12 @@ def _blacklist(settings: Settings) -> Blacklist:
 def _read_local(name: str) -> bytes:
     try:
         with open(name, "rb") as file:
-            return file.read(_MAX_LOCAL)
+            data = file.read(_MAX_LOCAL + 1)
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror}") from error
+    if len(data) > _MAX_LOCAL:
+        raise UsageError(f"{name}: longer than {_MAX_LOCAL} bytes, refused")
+    return data
 
 
 def _tagged(settings: Settings, plane: DataPlane, verified: Verified) -> Revision:
@@ -155,6 +166,6 @@ def _tagged(settings: Settings, plane: DataPlane, verified: Verified) -> Revisio
 
 def _seconds(date: str) -> int:
     try:
-        return int(time.mktime(time.strptime(date, "%Y-%m-%dT%H:%M:%SZ")) - time.timezone)
-    except (ValueError, OverflowError) as error:
+        return calendar.timegm(time.strptime(date, "%Y-%m-%dT%H:%M:%SZ"))
+    except ValueError as error:
         raise UsageError(f"CVMFS_REPOSITORY_DATE={date}: expected YYYY-MM-DDThh:mm:ssZ") from error

@@ -3,11 +3,12 @@
 Parameter names, units and defaults are those of CernVM-FS.
 """
 
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from cvfs.errors import UsageError
+from cvfs.errors import FormatError, UsageError
 from cvfs.format.fqrn import check_fqrn
 from cvfs.hashes import ContentHash, ObjectKind
 
@@ -16,6 +17,7 @@ DEFAULT_KEYS_DIR = "/etc/cvmfs/keys"
 DEFAULT_BLACKLIST = "/etc/cvmfs/blacklist"
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 _TRUE = frozenset({"yes", "on", "1", "true"})
+_LARGEST = 2**31 - 1
 _FALSE = frozenset({"no", "off", "0", "false"})
 
 
@@ -54,6 +56,21 @@ class Settings:
         """One revision only: the mount never follows."""
         return bool(self.tag or self.date or self.root_hash) or not self.auto_update
 
+    def with_absolute_places(self) -> "Settings":
+        """The same for a process that works elsewhere."""
+        return replace(
+            self,
+            public_keys=tuple(os.path.abspath(key) for key in self.public_keys),
+            cache_dir=_absolute(self.cache_dir),
+            blacklist=_absolute(self.blacklist),
+            workspace=_absolute(self.workspace),
+            trust_state=_absolute(self.trust_state),
+        )
+
+
+def _absolute(place: str | None) -> str | None:
+    return os.path.abspath(place) if place else place
+
 
 def settings_from(fqrn: str, parameters: Mapping[str, str]) -> Settings:
     """The settings of a repository from `CVMFS_*` parameters. Raises UsageError naming the parameter at fault."""
@@ -62,7 +79,7 @@ def settings_from(fqrn: str, parameters: Mapping[str, str]) -> Settings:
     base = get.text("CVMFS_CACHE_BASE", DEFAULT_CACHE_BASE)
     cache_dir = get.text("CVMFS_CACHE_DIR", "") or f"{base}/shared"
     max_ttl = get.number("CVMFS_MAX_TTL", 0) * 60
-    quota = get.number("CVMFS_QUOTA_LIMIT", 4000)
+    quota = get.number("CVMFS_QUOTA_LIMIT", 4000, least=-1)
     return Settings(
         fqrn=fqrn,
         servers=get.servers("CVMFS_SERVER_URL"),
@@ -70,8 +87,8 @@ def settings_from(fqrn: str, parameters: Mapping[str, str]) -> Settings:
         proxy=_first_proxy(get.text("CVMFS_HTTP_PROXY", "DIRECT")),
         cache_dir=cache_dir,
         quota=quota * 2**20 if quota >= 0 else None,
-        timeout=get.number("CVMFS_TIMEOUT", 5),
-        timeout_direct=get.number("CVMFS_TIMEOUT_DIRECT", 10),
+        timeout=get.number("CVMFS_TIMEOUT", 5, least=1),
+        timeout_direct=get.number("CVMFS_TIMEOUT_DIRECT", 10, least=1),
         low_speed_limit=get.number("CVMFS_LOW_SPEED_LIMIT", 1024),
         max_ttl=max_ttl or None,
         auto_update=get.flag("CVMFS_AUTO_UPDATE", default=True),
@@ -83,7 +100,7 @@ def settings_from(fqrn: str, parameters: Mapping[str, str]) -> Settings:
         check_permissions=get.flag("CVMFS_CHECK_PERMISSIONS", default=True),
         suid=get.flag("CVMFS_SUID", default=False),
         external_servers=get.servers("CVMFS_EXTERNAL_URL"),
-        workers=get.number("CVMFS_FUSE3_MAX_THREADS", 32),
+        workers=get.number("CVMFS_FUSE3_MAX_THREADS", 32, least=1),
         open_messages=get.flag("CVFS_OPEN_MESSAGES", default=False),
         posix_acl=get.flag("CVMFS_ENFORCE_ACLS", default=False),
         workspace=get.text("CVMFS_WORKSPACE", "") or cache_dir,
@@ -115,7 +132,7 @@ def settings_for_url(
         proxy=None if proxy in (None, "DIRECT") else proxy,
         cache_dir=cache_dir,
         tag=tag,
-        root_hash=ContentHash.parse(root_hash, ObjectKind.CATALOG) if root_hash else None,
+        root_hash=_root_hash("root_hash", root_hash) if root_hash else None,
     )
 
 
@@ -139,6 +156,13 @@ def _unquote(value: str) -> str:
     return value.split(" #", 1)[0].rstrip()
 
 
+def _root_hash(name: str, text: str) -> ContentHash:
+    try:
+        return ContentHash.parse(text, ObjectKind.CATALOG)
+    except FormatError as error:
+        raise UsageError(f"{name}={text}: {error}") from error
+
+
 def _first_proxy(text: str) -> str | None:
     """The proxy to use, None for a direct connection."""
     first = re.split(r"[;|]", text)[0].strip()
@@ -156,14 +180,18 @@ class _Parameters:
         value = self._parameters.get(name, default)
         return value.replace("@fqrn@", self._fqrn).replace("@org@", self._fqrn.split(".")[0])
 
-    def number(self, name: str, default: int) -> int:
+    def number(self, name: str, default: int, least: int = 0) -> int:
+        text = self.text(name, "").strip() or str(default)
         try:
-            return int(self.text(name, str(default)))
+            value = int(text)
         except ValueError as error:
-            raise UsageError(f"{name}={self.text(name, '')}: a number is needed") from error
+            raise UsageError(f"{name}={text}: a number is needed") from error
+        if not least <= value <= _LARGEST:
+            raise UsageError(f"{name}={text}: a number from {least} to {_LARGEST} is needed")
+        return value
 
     def flag(self, name: str, *, default: bool) -> bool:
-        value = self.text(name, "yes" if default else "no").lower()
+        value = self.text(name, "").strip().lower() or ("yes" if default else "no")
         if value not in _TRUE | _FALSE:
             raise UsageError(f"{name}={value}: yes or no is needed")
         return value in _TRUE
@@ -173,4 +201,4 @@ class _Parameters:
 
     def root_hash(self, name: str) -> ContentHash | None:
         value = self.text(name, "")
-        return ContentHash.parse(value, ObjectKind.CATALOG) if value else None
+        return _root_hash(name, value) if value else None

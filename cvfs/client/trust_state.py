@@ -38,7 +38,10 @@ class TrustState:
     def seen(self) -> Seen | None:
         """The newest ever verified; None at the first time. Raises FormatError if the record is damaged."""
         data = self._read("seen.json")
-        return Seen.parse(data) if data is not None else None
+        try:
+            return Seen.parse(data) if data is not None else None
+        except FormatError as error:
+            raise FormatError(f"{self._directory}/seen.json: {error}: remove it to begin anew") from error
 
     def kept(self) -> Kept | None:
         """The documents of the last verification, to be verified anew; None if there are none."""
@@ -69,7 +72,7 @@ class TrustState:
         try:
             with open(os.path.join(self._directory, name), "rb") as file:
                 return file.read(_MAX_FILE)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise FormatError(f"{self._directory}/{name}: {error.strerror}") from error

@@ -9,7 +9,7 @@ from cvfs.store.http import HttpStore
 
 
 class Traffic(NamedTuple):
-    """Requests that were answered, and bytes received, since the start."""
+    """Requests made, whether they were answered or not, and bytes received, since the start."""
 
     requests: int = 0
     bytes: int = 0
