@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from cvfs.errors import CvfsError, Unreachable, UsageError
@@ -17,7 +18,8 @@ Command = Callable[[list[str]], str]
 _MAX_REQUEST = 4096
 _MAX_REPLY = 64 * 2**20
 _PATIENCE = 2.0
-_LONGEST_SOCKET_PATH = 107
+# The kernel takes 107 bytes; a second mount appends its process number.
+_LONGEST_SOCKET_PATH = 96
 
 
 def socket_path(workspace: str, fqrn: str) -> str:
@@ -34,18 +36,34 @@ class ControlServer:
         self._socket: socket.socket | None = None
 
     def start(self) -> None:
-        """Listen. Replaces the socket that a killed mount left behind. Raises UsageError for an impossible path."""
+        """Listen. Replaces the socket that a killed mount left behind; beside a living one it takes a name with our number.
+
+        Raises UsageError for a place where no socket can be.
+        """
         if len(os.fsencode(self.path)) > _LONGEST_SOCKET_PATH:
             raise UsageError(f"{self.path}: too long for a socket, set CVMFS_WORKSPACE to a shorter directory")
+        try:
+            self._socket = self._listen()
+        except OSError as error:
+            raise UsageError(f"{self.path}: no control socket possible: {error.strerror}") from error
+        threading.Thread(target=self._serve, args=(self._socket,), name="control", daemon=True).start()
+
+    def _listen(self) -> socket.socket:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        if _is_alive(self.path):
+            self.path = f"{self.path}.{os.getpid()}"
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISSOCK(os.lstat(self.path).st_mode):
                 os.unlink(self.path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(self.path)
-        os.chmod(self.path, 0o600)
-        self._socket.listen(16)
-        threading.Thread(target=self._serve, args=(self._socket,), name="control", daemon=True).start()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(self.path)
+            os.chmod(self.path, 0o600)
+            listener.listen(16)
+        except OSError:
+            listener.close()
+            raise
+        return listener
 
     def stop(self) -> None:
         """Stop listening and remove the socket."""
@@ -71,8 +89,8 @@ class ControlServer:
 
     def _answer(self, connection: socket.socket) -> None:
         with connection:
+            words = _read_line(connection).decode(errors="replace").split()
             connection.settimeout(_PATIENCE)
-            words = connection.recv(_MAX_REQUEST).decode(errors="replace").split()
             connection.sendall(self._run(words).encode())
 
     def _run(self, words: list[str]) -> str:
@@ -83,6 +101,25 @@ class ControlServer:
             return command(words[1:])
         except CvfsError as error:
             return f"failed: {error}\n"
+
+
+def _is_alive(path: str) -> bool:
+    """Whether another mount of the same repository listens there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_PATIENCE)
+        return connection.connect_ex(path) == 0
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    """Up to the end of the line, or of what the client sends; the deadline is for all of it."""
+    line, deadline = b"", time.monotonic() + _PATIENCE
+    while b"\n" not in line and len(line) < _MAX_REQUEST:
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        piece = connection.recv(_MAX_REQUEST)
+        if not piece:
+            break
+        line += piece
+    return line.partition(b"\n")[0]
 
 
 def ask(path: str, command: str, timeout: float = 30.0) -> str:

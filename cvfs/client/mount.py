@@ -13,8 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from cvfs import __version__
@@ -45,7 +44,8 @@ class Mount:
     """One repository at one mount point. `start`, then `serve` until somebody unmounts it."""
 
     def __init__(self, settings: Settings, mountpoint: str, *, allow_other: bool = False) -> None:
-        self.settings = settings
+        # The process of a mount leaves its working directory.
+        self.settings = settings.with_absolute_places()
         self.mountpoint = os.path.abspath(mountpoint)
         self._allow_other = allow_other
         self._reader = Reader()
@@ -54,16 +54,21 @@ class Mount:
     def start(self) -> None:
         """Open the repository, mount, start the threads. Raises CvfsError; then nothing is mounted."""
         prepare_mountpoint(self.mountpoint)
+        control = socket_path(self._workspace(), self.settings.fqrn)
         repository = Repository.open_settings(self.settings)
-        self._volume = Volume(repository, self._view(), self._reader)
-        self._control = ControlServer(self._socket(), self._commands())
-        self._channel = device.Channel.open(device.mount(self.mountpoint, self._options()))
-        self._server = Server(self._volume, self._channel, self._server_settings())
-        self._refresher = Refresher(self._volume, self._server, newer_revision)
-        with self._undo_mount():
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(repository.close)
+            self._volume = Volume(repository, self._view(), self._reader)
+            self._control = ControlServer(control, self._commands())
+            self._channel = device.Channel.open(device.mount(self.mountpoint, self._options()))
+            on_failure.callback(device.unmount, self.mountpoint, lazy=True)
+            on_failure.callback(self._channel.close)
+            self._server = Server(self._volume, self._channel, self._server_settings())
+            self._refresher = Refresher(self._volume, self._server, newer_revision)
             self._control.start()
-            if not self.settings.pinned:
-                self._refresher.start()
+            on_failure.pop_all()
+        if not self.settings.pinned:
+            self._refresher.start()
 
     def serve(self) -> None:
         """Answer the kernel until the repository is unmounted."""
@@ -129,10 +134,10 @@ class Mount:
             "version": lambda _: f"{__version__}\n",
         }
 
-    def _socket(self) -> str:
+    def _workspace(self) -> str:
         if not self.settings.workspace:
             raise UsageError(f"{self.settings.fqrn}: a mount needs a directory for its socket, set CVMFS_WORKSPACE")
-        return socket_path(self.settings.workspace, self.settings.fqrn)
+        return self.settings.workspace
 
     def _view(self) -> View:
         variables = {**self.settings.variables, "CVMFS_FQRN": self.settings.fqrn}
@@ -163,15 +168,6 @@ class Mount:
             workers=self.settings.workers,
         )
 
-    @contextlib.contextmanager
-    def _undo_mount(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._channel.close()
-            device.unmount(self.mountpoint, lazy=True)
-            raise
-
 
 def mount(settings: Settings, mountpoint: str, *, allow_other: bool = False) -> None:
     """Mount and serve in this process until SIGTERM, SIGINT or an unmount."""
@@ -191,26 +187,25 @@ def mount_in_background(settings: Settings, mountpoint: str, *, allow_other: boo
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _run_detached(settings, mountpoint, writer, allow_other=allow_other)
+        _run_detached(settings, mountpoint, _Report(writer), allow_other=allow_other)
     os.close(writer)
     return _await_child(pid, reader, mountpoint)
 
 
 def prepare_mountpoint(mountpoint: str) -> None:
-    """Clean what a killed client left; raises AlreadyMounted if a living one is there, UsageError if it is no directory."""
+    """Clean what a killed client left; raises AlreadyMounted if a living one is there, UsageError
+    unless it is an empty directory.
+    """
     device.clean_dead_mount(mountpoint)
     if device.find_mount(mountpoint) is not None:
-        raise AlreadyMounted(f"{mountpoint}: is mounted already")
-    if not os.path.isdir(mountpoint):
-        raise UsageError(f"{mountpoint}: no such directory, create it first")
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What the child tells its parent: an error's class, text and exit status, or nothing."""
-
-    message: str = ""
-    exit_status: int = 0
+        raise AlreadyMounted(f"{mountpoint}: is mounted already, unmount it first")
+    try:
+        if os.listdir(mountpoint):
+            raise UsageError(f"{mountpoint}: not empty, a mount would hide what is in it: choose another directory")
+    except FileNotFoundError:
+        raise UsageError(f"{mountpoint}: no such directory, create it first") from None
+    except OSError as error:
+        raise UsageError(f"{mountpoint}: {error.strerror}") from error
 
 
 class MountFailed(CvfsError):
@@ -221,7 +216,30 @@ class MountFailed(CvfsError):
         self.exit_status = exit_status
 
 
-def _run_detached(settings: Settings, mountpoint: str, report: int, *, allow_other: bool) -> NoReturn:
+class _Report:
+    """What the child tells its parent, once: an error's text and exit status, or that all is well."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def ready(self) -> None:
+        self._send("", 0)
+
+    def failed(self, message: str, exit_status: int) -> None:
+        self._send(message, exit_status)
+
+    def _send(self, message: str, exit_status: int) -> None:
+        with self._lock:
+            pipe, self._pipe = self._pipe, -1
+        if pipe < 0:
+            return
+        # The parent may have given up waiting.
+        with contextlib.suppress(OSError), open(pipe, "wb") as file:
+            file.write(json.dumps([message, exit_status]).encode())
+
+
+def _run_detached(settings: Settings, mountpoint: str, report: _Report, *, allow_other: bool) -> NoReturn:
     """The child: mount, tell the parent, serve, exit. Never returns into the caller's code."""
     status = 0
     try:
@@ -233,40 +251,43 @@ def _run_detached(settings: Settings, mountpoint: str, report: int, *, allow_oth
         _detach_terminal()
         mounted.serve()
     except CvfsError as error:
-        _report(report, _Outcome(str(error), error.exit_status))
+        log.debug("the mount of %s failed", settings.fqrn, exc_info=True)
+        report.failed(str(error), error.exit_status)
         status = error.exit_status
     except BaseException as error:
         log.exception("the mount of %s ended", settings.fqrn)
-        _report(report, _Outcome(f"{mountpoint}: {type(error).__name__}: {error}", 1))
+        report.failed(f"{mountpoint}: {type(error).__name__}: {error}", 1)
         status = 1
     os._exit(status)
 
 
-def _report_ready(mounted: Mount, report: int) -> None:
-    ready = mounted.wait_ready()
-    _report(report, _Outcome() if ready else _Outcome(f"{mounted.mountpoint}: the kernel does not answer", 1))
-
-
-def _report(report: int, outcome: _Outcome) -> None:
-    # The parent may have given up waiting, and the report is made once only.
-    with contextlib.suppress(OSError):
-        os.write(report, json.dumps([outcome.message, outcome.exit_status]).encode())
-        os.close(report)
+def _report_ready(mounted: Mount, report: _Report) -> None:
+    if mounted.wait_ready():
+        report.ready()
+    else:
+        report.failed(f"{mounted.mountpoint}: the kernel does not answer", 1)
 
 
 def _await_child(pid: int, reader: int, mountpoint: str) -> int:
     with open(reader, "rb") as pipe:
         ready, _, _ = select.select([pipe], [], [], 2 * _READY_WITHIN)
         text = pipe.read(65536) if ready else b""
-    if not text:
-        os.kill(pid, signal.SIGKILL)
-        device.clean_dead_mount(mountpoint)
-        raise MountFailed(f"{mountpoint}: the mount process did not come up in time", 1)
-    message, exit_status = json.loads(text)
-    if message:
-        os.waitpid(pid, 0)
-        raise MountFailed(message, exit_status)
-    return pid
+    message, exit_status = json.loads(text) if text else (f"{mountpoint}: the mount process did not come up", 1)
+    if not message:
+        return pid
+    _end(pid)
+    device.clean_dead_mount(mountpoint)
+    raise MountFailed(message, exit_status)
+
+
+def _end(pid: int) -> None:
+    """A process that failed may still be on its way out; one that hangs is not waited for."""
+    for attempt in range(600):
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return
+        if attempt == 100:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def _detach_terminal() -> None:
