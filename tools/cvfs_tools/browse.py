@@ -116,7 +116,7 @@ def cp(repository: str, source: str, target: str, *, recursive: bool, **options:
         entry = opened.lookup(path)
         if entry.is_directory and not recursive:
             raise IsADirectory(f"{source}: is a directory, use -r")
-        place = os.fsencode(target)
+        place = os.path.realpath(os.fsencode(target))
         if os.path.isdir(place) and path:
             place = os.path.join(place, path.rpartition(b"/")[2])
         _copy(opened, path, entry, place)
@@ -124,20 +124,33 @@ def cp(repository: str, source: str, target: str, *, recursive: bool, **options:
 
 def _copy(opened: Repository, path: bytes, entry: DirectoryEntry, place: bytes) -> None:
     if entry.is_directory:
-        os.makedirs(place, exist_ok=True)
+        _make_directory(place)
         for child in opened.listing(path):
             _copy(opened, path + b"/" + child.name, child, os.path.join(place, child.name))
     elif entry.is_link:
         os.symlink(entry.symlink, place)
         return
     elif entry.is_regular:
-        with opened.open_file(path) as file, open(place, "wb") as out:
+        with opened.open_file(path) as file, open(place, "wb", opener=_without_following) as out:
             shutil.copyfileobj(file, out, _COPY_STEP)
     else:
         raise UsageError(f"{shown(path)}: a special file, copy it from a mount")
     os.chmod(place, stat.S_IMODE(entry.mode) & 0o777)
     moment = entry.mtime * 10**9 + (entry.mtime_ns or 0)
     os.utime(place, ns=(moment, moment))
+
+
+# A hostile catalog may list a name twice, as a link and as something to be written through it.
+
+
+def _make_directory(place: bytes) -> None:
+    if os.path.islink(place):
+        raise UsageError(f"{shown(place)}: is a symbolic link, a directory cannot be copied there")
+    os.makedirs(place, exist_ok=True)
+
+
+def _without_following(place: str, flags: int) -> int:
+    return os.open(place, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _resolved(opened: Repository, path: str) -> bytes:

@@ -33,8 +33,9 @@ def plain_errors(program: str) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{program}: {where}{error.strerror or error}", file=sys.stderr)
+        place = error.filename2 or error.filename
+        where = f"{os.fsdecode(place)}: " if isinstance(place, str | bytes) else ""
+        print(f"{program}: {one_line(where + (error.strerror or str(error)))}", file=sys.stderr)
         sys.exit(1)
 
 
