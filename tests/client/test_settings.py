@@ -1,0 +1,175 @@
+"""Parameters to settings: units, defaults, substitutions, and what is refused."""
+
+import pytest
+
+from cvfs.client.settings import Settings, parse_configuration, settings_for_url, settings_from
+from cvfs.errors import FormatError, UsageError
+from cvfs.hashes import Algorithm, ContentHash, ObjectKind
+
+FQRN = "sw.example.org"
+HEX = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_defaults_are_those_of_the_original():
+    got = settings_from(FQRN, {})
+    assert got == Settings(
+        fqrn=FQRN,
+        servers=(),
+        public_keys=(),
+        cache_dir="/var/lib/cvmfs/shared",
+        workspace="/var/lib/cvmfs/shared",
+        trust_state="/var/lib/cvmfs/trust",
+        blacklist="/etc/cvmfs/blacklist",
+        quota=4000 * 2**20,
+    )
+    assert not got.pinned
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "field", "expected"),
+    [
+        (
+            "CVMFS_SERVER_URL",
+            "http://a/cvmfs/@fqrn@/ ; http://b/@org@",
+            "servers",
+            (f"http://a/cvmfs/{FQRN}", "http://b/sw"),
+        ),
+        ("CVMFS_SERVER_URL", " ;; ", "servers", ()),
+        ("CVMFS_EXTERNAL_URL", "http://x/", "external_servers", ("http://x",)),
+        ("CVMFS_PUBLIC_KEY", "/k/a.pub:/k/b.pub", "public_keys", ("/k/a.pub", "/k/b.pub")),
+        ("CVMFS_HTTP_PROXY", "DIRECT", "proxy", None),
+        ("CVMFS_HTTP_PROXY", "", "proxy", None),
+        ("CVMFS_HTTP_PROXY", "http://p:3128;DIRECT", "proxy", "http://p:3128"),
+        ("CVMFS_HTTP_PROXY", "http://p:3128|http://q:3128", "proxy", "http://p:3128"),
+        ("CVMFS_CACHE_BASE", "/big", "cache_dir", "/big/shared"),
+        ("CVMFS_CACHE_BASE", "/big", "trust_state", "/big/trust"),
+        ("CVMFS_CACHE_DIR", "/c/@fqrn@", "cache_dir", f"/c/{FQRN}"),
+        ("CVMFS_CACHE_DIR", "/c", "workspace", "/c"),
+        ("CVMFS_WORKSPACE", "/run/x", "workspace", "/run/x"),
+        ("CVMFS_QUOTA_LIMIT", "10", "quota", 10 * 2**20),
+        ("CVMFS_QUOTA_LIMIT", "0", "quota", 0),
+        ("CVMFS_QUOTA_LIMIT", "-1", "quota", None),
+        ("CVMFS_QUOTA_LIMIT", "", "quota", 4000 * 2**20),
+        ("CVMFS_TIMEOUT", " 7 ", "timeout", 7),
+        ("CVMFS_TIMEOUT_DIRECT", "8", "timeout_direct", 8),
+        ("CVMFS_LOW_SPEED_LIMIT", "0", "low_speed_limit", 0),
+        ("CVMFS_MAX_TTL", "3", "max_ttl", 180),
+        ("CVMFS_MAX_TTL", "0", "max_ttl", None),
+        ("CVMFS_AUTO_UPDATE", "No", "auto_update", False),
+        ("CVMFS_CLAIM_OWNERSHIP", "yes", "claim_ownership", True),
+        ("CVMFS_CLAIM_OWNERSHIP", "", "claim_ownership", False),
+        ("CVMFS_CHECK_PERMISSIONS", "off", "check_permissions", False),
+        ("CVMFS_ENFORCE_ACLS", "true", "posix_acl", True),
+        ("CVFS_OPEN_MESSAGES", "1", "open_messages", True),
+        ("CVMFS_FUSE3_MAX_THREADS", "4", "workers", 4),
+        ("CVMFS_REPOSITORY_TAG", "v1", "tag", "v1"),
+        ("CVMFS_REPOSITORY_DATE", "2026-01-01T00:00:00Z", "date", "2026-01-01T00:00:00Z"),
+        ("CVMFS_ROOT_HASH", HEX, "root_hash", ContentHash.parse(HEX, ObjectKind.CATALOG)),
+        (
+            "CVMFS_ROOT_HASH",
+            f"{HEX}-shake128",
+            "root_hash",
+            ContentHash(Algorithm.SHAKE128, bytes.fromhex(HEX), ObjectKind.CATALOG),
+        ),
+        ("CVFS_TRUST_STATE_DIR", "/t", "trust_state", "/t"),
+        ("LAB_VAR", "x", "variables", {"LAB_VAR": "x"}),
+    ],
+)
+def test_each_parameter(parameter, value, field, expected):
+    assert getattr(settings_from(FQRN, {parameter: value}), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("CVMFS_QUOTA_LIMIT", "many"),
+        ("CVMFS_QUOTA_LIMIT", "-2"),
+        ("CVMFS_TIMEOUT", "0"),
+        ("CVMFS_TIMEOUT", "1.5"),
+        ("CVMFS_TIMEOUT_DIRECT", "-1"),
+        ("CVMFS_MAX_TTL", "99999999999999999999"),
+        ("CVMFS_LOW_SPEED_LIMIT", "-1"),
+        ("CVMFS_FUSE3_MAX_THREADS", "0"),
+        ("CVMFS_AUTO_UPDATE", "maybe"),
+        ("CVMFS_ROOT_HASH", "0123"),
+        ("CVMFS_ROOT_HASH", f"{HEX}C"),
+    ],
+)
+def test_nonsense_is_refused_with_the_parameter_named(parameter, value):
+    with pytest.raises(UsageError, match=f"^{parameter}={value}"):
+        settings_from(FQRN, {parameter: value})
+
+
+@pytest.mark.parametrize("fqrn", ["", "a b", "../x", "x/y", "x\ny"])
+def test_impossible_names_are_refused(fqrn):
+    with pytest.raises((UsageError, FormatError)):
+        settings_from(fqrn, {})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "pinned"),
+    [
+        ({"CVMFS_REPOSITORY_TAG": "t"}, True),
+        ({"CVMFS_REPOSITORY_DATE": "2026-01-01T00:00:00Z"}, True),
+        ({"CVMFS_ROOT_HASH": HEX}, True),
+        ({"CVMFS_AUTO_UPDATE": "no"}, True),
+        ({"CVMFS_AUTO_UPDATE": "yes"}, False),
+    ],
+)
+def test_what_pins_a_mount(parameters, pinned):
+    assert settings_from(FQRN, parameters).pinned is pinned
+
+
+def test_a_url_says_nearly_everything():
+    got = settings_for_url("http://a/cvmfs/sw.example.org/;http://b/sw.example.org", "/k.pub", proxy="DIRECT")
+    assert (got.fqrn, got.proxy, got.public_keys) == (FQRN, None, ("/k.pub",))
+    assert got.servers == ("http://a/cvmfs/sw.example.org", "http://b/sw.example.org")
+    assert settings_for_url("http://a/x", "/k", fqrn=FQRN).fqrn == FQRN
+
+
+def test_without_an_anchor_there_is_no_trust():
+    with pytest.raises(UsageError, match="public key"):
+        settings_for_url("http://a/sw.example.org", None)
+    pinned = settings_for_url("http://a/sw.example.org", None, root_hash=HEX)
+    assert pinned.root_hash == ContentHash.parse(HEX, ObjectKind.CATALOG)
+    with pytest.raises(UsageError, match="root_hash=xyz"):
+        settings_for_url("http://a/sw.example.org", None, root_hash="xyz")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("A=b", {"A": "b"}),
+        ("  export A=b ", {"A": "b"}),
+        ("A='b c'", {"A": "b c"}),
+        ('A="b # c" # d', {"A": "b # c"}),
+        ("A=b # c", {"A": "b"}),
+        ("A=b#c", {"A": "b#c"}),
+        ("A=", {"A": ""}),
+        ('A=""', {"A": ""}),
+        ("A='b", {"A": "'b"}),
+        ("A=x=y", {"A": "x=y"}),
+        ("# A=b", {}),
+        ("", {}),
+        ("A=1\nA=2\n", {"A": "2"}),
+        ("A=$(rm -rf x)", {"A": "$(rm -rf x)"}),
+    ],
+)
+def test_configuration_lines(line, expected):
+    assert parse_configuration(line, "f") == expected
+
+
+@pytest.mark.parametrize("line", ["if true; then", "A = b", "1A=b", ". /etc/other", "A-B=c"])
+def test_anything_else_is_refused_with_its_place(line):
+    with pytest.raises(UsageError, match=r"^f:2: expected KEY=VALUE"):
+        parse_configuration(f"A=b\n{line}\n", "f")
+
+
+def test_relative_places_are_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parameters = {"CVMFS_CACHE_BASE": "c", "CVMFS_PUBLIC_KEY": "k.pub:/abs.pub", "CVMFS_BLACKLIST": ""}
+    got = settings_from(FQRN, parameters).with_absolute_places()
+    assert got.cache_dir == got.workspace == f"{tmp_path}/c/shared"
+    assert got.trust_state == f"{tmp_path}/c/trust"
+    assert got.public_keys == (f"{tmp_path}/k.pub", "/abs.pub")
+    assert not got.blacklist
