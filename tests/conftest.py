@@ -146,14 +146,16 @@ def _serving(server: WebServer) -> Iterator[WebServer]:
 
 
 class Publication:
-    """A copy of a fixture's storage, with the keys to sign other documents for it."""
+    """A fixture's storage to be changed, with the keys to sign other documents for it."""
 
     def __init__(self, repository: FixtureRepository, root: Path) -> None:
         self.repository = repository
         self.fqrn = repository.fqrn
         self.root = root
         self.storage = root / repository.fqrn
-        shutil.copytree(repository.storage, self.storage, copy_function=os.link)
+        (self.storage / "data").mkdir(parents=True)
+        for path in [*repository.storage.glob(".cvmfs*"), *(repository.storage / "data").iterdir()]:
+            (self.storage / path.relative_to(repository.storage)).symlink_to(path)
         self.key = self._key(f"{self.fqrn}.key")
         self.master_key = self._key(f"{self.fqrn}.masterkey")
         self.manifest = parse_manifest(split_signed((self.storage / ".cvmfspublished").read_bytes()).payload)
@@ -190,8 +192,13 @@ class Publication:
         self.write(".cvmfswhitelist", document)
 
     def write(self, place: str, data: bytes) -> None:
-        """Put a file in its place; the fixture's own, which may be the same inode, stays as it is."""
-        (self.storage / place).parent.mkdir(parents=True, exist_ok=True)
+        """Put a file in its place. What is only linked, the fixture's own, stays as it is."""
+        directory = (self.storage / place).parent
+        if directory.is_symlink():
+            shared = directory.resolve()
+            directory.unlink()
+            shutil.copytree(shared, directory, copy_function=os.link)
+        directory.mkdir(parents=True, exist_ok=True)
         temporary = self.storage / f"{place}.new"
         temporary.write_bytes(data)
         temporary.replace(self.storage / place)

@@ -51,7 +51,7 @@ class TrustState:
         try:
             magic, accepted, *texts = json.loads(data)
             manifest, whitelist, certificate = (text.encode("latin-1") for text in texts)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise FormatError(f"{self._directory}: the kept documents are damaged, remove them") from error
         if magic != _MAGIC or not isinstance(accepted, float):
             raise FormatError(f"{self._directory}: the kept documents are of another version, remove them")
