@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -52,3 +53,11 @@ def row() -> Callable[..., DirectoryEntry]:
         return DirectoryEntry(name, mode, size, 1700000000, None, 0, 0, 1, digest, flags)._replace(**changes)
 
     return make
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
