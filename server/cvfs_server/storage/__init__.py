@@ -1,1 +1,1 @@
-"""Where a repository's files live: places a publisher can write to."""
+"""Places that hold a published repository."""

@@ -1,0 +1,104 @@
+"""A repository's keys: made, written, loaded; never printed, never readable by others, not even for a moment.
+
+Source: FORMAT sections 3.3, A.1.
+"""
+
+import datetime as dt
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+
+from cvfs.errors import NotFound, UsageError
+from cvfs.format.signature import PrivateKey
+
+_PUBLIC_EXPONENT = 65537
+_KEY_BITS = 2048
+# Nobody looks at the dates of a certificate; the whitelist is what expires (FORMAT section 3.3).
+_VALIDITY = dt.timedelta(days=365 * 30)
+_MAX_KEY_FILE = 2**16
+PRIVATE, PUBLIC = 0o600, 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class NewKeys:
+    """PEM texts of a new repository: master key pair, signing key, certificate."""
+
+    master_key: bytes
+    master_public: bytes
+    key: bytes
+    certificate: bytes
+
+    def files(self) -> Iterator[tuple[str, bytes, int]]:
+        """Suffix of the file, text, mode."""
+        yield "masterkey", self.master_key, PRIVATE
+        yield "key", self.key, PRIVATE
+        yield "pub", self.master_public, PUBLIC
+        yield "crt", self.certificate, PUBLIC
+
+
+def generate_keys(fqrn: str, now: dt.datetime) -> NewKeys:
+    """A master key pair, and a signing key with its self-signed certificate, RSA 2048 each."""
+    master, signing = (rsa.generate_private_key(_PUBLIC_EXPONENT, _KEY_BITS) for _ in range(2))
+    public = master.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return NewKeys(_private_pem(master), public, _private_pem(signing), _certificate(fqrn, signing, now))
+
+
+def write_new_file(path: str, data: bytes, mode: int) -> None:
+    """A file that did not exist, with its final mode from the start. Raises UsageError if it exists."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError as error:
+        raise UsageError(f"{path} exists already: remove the old repository's keys, or choose another name") from error
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    with open(descriptor, "wb") as file:
+        file.write(data)
+
+
+def read_key_file(path: str) -> bytes:
+    """The text of a key or certificate. Raises NotFound."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MAX_KEY_FILE)
+    except OSError as error:
+        raise NotFound(f"key file {path}: {error.strerror}") from error
+
+
+def load_private_key(path: str) -> PrivateKey:
+    """An RSA key from a PEM file without passphrase. Raises NotFound or UsageError; says nothing of its content."""
+    try:
+        key = load_pem_private_key(read_key_file(path), None)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path}: not a private key in PEM form without a passphrase") from error
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise UsageError(f"{path}: not an RSA key")
+    return key
+
+
+def _private_pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+
+
+def _certificate(fqrn: str, key: rsa.RSAPrivateKey, now: dt.datetime) -> bytes:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{fqrn} CernVM-FS Release Manager")])
+    builder = x509.CertificateBuilder(
+        issuer_name=name,
+        subject_name=name,
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - dt.timedelta(days=1),
+        not_valid_after=now + _VALIDITY,
+    )
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)

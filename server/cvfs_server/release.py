@@ -1,0 +1,133 @@
+"""From a root catalog to a revision that clients accept: tags, reflog, signed manifest; the pointer is switched last.
+
+Everything before the switch is invisible to clients; a crash leaves garbage only. Source: FORMAT sections 2, 6, 7, A.2.
+"""
+
+import dataclasses
+import os
+
+from cvfs import reflog
+from cvfs.compression import ZLIB
+from cvfs.errors import FormatError
+from cvfs.format.manifest import Manifest
+from cvfs.format.signature import sign_manifest
+from cvfs.hashes import Algorithm, ContentHash, ObjectKind
+from cvfs.history import History
+from cvfs.reflog import Reflog
+from cvfs.store.base import fetch_document
+from cvfs_server.catalog_objects import StoredCatalog
+from cvfs_server.keys import load_private_key, read_key_file
+from cvfs_server.repository import MANIFEST, write_state
+from cvfs_server.settings import RepositorySettings
+from cvfs_server.site import Site
+from cvfs_server.storage.local import LocalStorage
+
+REFLOG = ".cvmfsreflog"
+_MAX_REFLOG = 256 * 2**20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Revision:
+    """What is to be released: number, Unix time, root catalog, tags, meta info, the predecessor's manifest if any.
+
+    `forerunners` are root catalogs that belong into the reflog although no manifest names them.
+    """
+
+    number: int
+    now: int
+    root: StoredCatalog
+    history: History
+    previous: Manifest | None = None
+    metainfo: ContentHash | None = None
+    forerunners: tuple[ContentHash, ...] = ()
+
+
+def release(site: Site, settings: RepositorySettings, revision: Revision, scratch: str) -> Manifest:
+    """Publish a revision whose objects and catalogs are stored. Raises StoreFull, NotFound for a missing key."""
+    storage = LocalStorage(settings.storage)
+    certificate = put_object(
+        storage, settings.algorithm, ObjectKind.CERTIFICATE, read_key_file(site.key(settings.fqrn, "crt"))
+    )
+    history = put_object(storage, settings.algorithm, ObjectKind.HISTORY, revision.history.serialise())
+    manifest = Manifest(
+        root_catalog=revision.root.content,
+        revision=revision.number,
+        fqrn=settings.fqrn,
+        certificate=certificate,
+        root_size=revision.root.size,
+        ttl=settings.ttl,
+        garbage_collectable=settings.garbage_collection,
+        history=history,
+        timestamp=revision.now,
+        metainfo=revision.metainfo,
+    )
+    named = (*revision.forerunners, revision.root.content, certificate, history, revision.metainfo)
+    digest = _extend_reflog(storage, settings, [c for c in named if c], revision, scratch)
+    manifest = dataclasses.replace(manifest, reflog=digest)
+    switch(site, settings, storage, manifest)
+    return manifest
+
+
+def switch(site: Site, settings: RepositorySettings, storage: LocalStorage, manifest: Manifest) -> None:
+    """Sign a manifest and put it in place of the old one, in one atomic act, once everything else is on the disk."""
+    key = load_private_key(site.key(settings.fqrn, "key"))
+    document = sign_manifest(manifest.serialise(), settings.algorithm, key)
+    storage.sync()
+    storage.replace(MANIFEST, document)
+
+
+def put_object(storage: LocalStorage, algorithm: Algorithm, kind: ObjectKind, content: bytes) -> ContentHash:
+    """Store a small document as an object: always zlib level 6, replicas compress it again (section 3.3)."""
+    stored = ZLIB.encode(content)
+    named = ContentHash.of(stored, algorithm, kind)
+    storage.put(named.path, stored)
+    return named
+
+
+def _extend_reflog(
+    storage: LocalStorage, settings: RepositorySettings, named: list[ContentHash], revision: Revision, scratch: str
+) -> ContentHash:
+    """Write down the root objects; returns the digest of the new file, which the spool area keeps too."""
+    path = f"{scratch}/reflog"
+    _fetch_reflog(storage, path, revision.previous, settings.fqrn)
+    with Reflog.open(path) as log:
+        known = {reference.content for reference in log.references()}
+        for content in named:
+            if content not in known:
+                log.add(content, revision.now)
+    digest = reflog.digest(path, settings.algorithm)
+    with open(path, "rb") as file:
+        storage.replace(REFLOG, file.read())
+    os.unlink(path)
+    write_state(f"{settings.spool}/reflog.chksum", str(digest).encode())
+    return digest
+
+
+def _fetch_reflog(storage: LocalStorage, path: str, previous: Manifest | None, fqrn: str) -> None:
+    """The present reflog as a private file, or a new one.
+
+    A publisher that was killed between reflog and manifest leaves a digest that does not match: what counts is that the
+    file can be read and holds what the manifest names; lines too many do no harm.
+    """
+    if not storage.has(REFLOG):
+        Reflog.create(path, fqrn).close()
+        if previous:
+            _add_manifest(path, previous)
+        return
+    with open(path, "wb") as file:
+        file.write(fetch_document(storage, REFLOG, _MAX_REFLOG))
+    with Reflog.open(path) as log:
+        known = {reference.content for reference in log.references()}
+    if previous and not known.issuperset(_roots(previous)):
+        raise FormatError(f"{storage.base}/{REFLOG}: lacks what the manifest names, restore it from a backup")
+
+
+def _add_manifest(path: str, manifest: Manifest) -> None:
+    with Reflog.open(path) as log:
+        for content in _roots(manifest):
+            log.add(content, manifest.timestamp)
+
+
+def _roots(manifest: Manifest) -> list[ContentHash]:
+    named = (manifest.root_catalog, manifest.certificate, manifest.history, manifest.metainfo)
+    return [content for content in named if content]

@@ -1,0 +1,164 @@
+"""A published repository as its publisher sees it: settings, storage, the manifest of its own signing; changes nothing.
+
+Source: FORMAT sections 2.3, 5.1, 6.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cvfs.catalog.tree import CatalogTree
+from cvfs.compression import ZLIB, Compression
+from cvfs.errors import MissingObject, StoreFull, TrustError
+from cvfs.format import manifest as manifests
+from cvfs.format.manifest import Manifest
+from cvfs.format.signature import load_certificate, split_signed, verify_manifest_signature
+from cvfs.hashes import ContentHash, ObjectKind
+from cvfs.history import History
+from cvfs.store.base import Wanted, fetch_document
+from cvfs.store.verified import Verified
+from cvfs.trust import MANIFEST_NAME, MANIFEST_SIGNATURE
+from cvfs_server.catalog_objects import CatalogObjects
+from cvfs_server.keys import read_key_file
+from cvfs_server.lock import publisher_lock
+from cvfs_server.settings import RepositorySettings, load_settings
+from cvfs_server.site import Site
+from cvfs_server.storage.local import LocalStorage
+
+MANIFEST = ".cvmfspublished"
+WHITELIST = ".cvmfswhitelist"
+_SCRATCH = "tmp"
+_UNFINISHED = "unfinished"
+_MAX_STATE = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRepository:
+    """A repository of this machine at the revision that its manifest names."""
+
+    site: Site
+    settings: RepositorySettings
+    storage: LocalStorage
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, site: Site, fqrn: str) -> "PublishedRepository":
+        """Raises NotFound if there is none, TrustError for a manifest that is not signed with this machine's key."""
+        settings = load_settings(site, fqrn)
+        storage = LocalStorage(settings.storage, trust_existing=not _survived_power_failure(settings.spool))
+        signed = split_signed(fetch_document(storage, MANIFEST))
+        certificate = load_certificate(read_key_file(site.key(fqrn, "crt")))
+        if not verify_manifest_signature(certificate, signed):
+            raise TrustError(MANIFEST_SIGNATURE, f"{settings.storage}/{MANIFEST} is not signed with the key of {fqrn}")
+        manifest = manifests.parse(signed.payload)
+        if manifest.fqrn != fqrn:
+            raise TrustError(MANIFEST_NAME, f"{settings.storage} holds {manifest.fqrn}, not {fqrn}")
+        return cls(site, settings, storage, manifest)
+
+    def catalogs(self, scratch: str) -> CatalogObjects:
+        """The catalog files, taken through the directory `scratch`."""
+        return CatalogObjects(self.storage, scratch, self.settings.algorithm, ZLIB)
+
+    def tree(self, scratch: str) -> CatalogTree:
+        """All catalogs of the present revision."""
+        return self.tree_of(self.manifest.root_catalog, scratch)
+
+    def tree_of(self, root: ContentHash, scratch: str) -> CatalogTree:
+        """All catalogs of the revision with this root."""
+        return CatalogTree(root.as_kind(ObjectKind.CATALOG), 0, self.catalogs(scratch))
+
+    def history(self) -> History:
+        """The tag database, an empty one if none was published."""
+        if self.manifest.history is None:
+            return History(self.settings.fqrn)
+        wanted = Wanted(self.manifest.history, Compression.ZLIB)
+        return History.parse(b"".join(Verified(self.storage).read(wanted)))
+
+    def document(self, path: str) -> bytes | None:
+        """A small file of the storage, None if it is not there."""
+        try:
+            return fetch_document(self.storage, path)
+        except MissingObject:
+            return None
+
+
+@contextlib.contextmanager
+def publishing(settings: RepositorySettings, purpose: str) -> Iterator[str]:
+    """Hold the repository's lock and yield a scratch directory; clears away what a killed predecessor left.
+
+    Raises Locked if another publisher holds it.
+    """
+    _make_directory(settings.spool)
+    with publisher_lock(f"{settings.spool}/publish.lock", purpose):
+        scratch = f"{settings.spool}/{_SCRATCH}"
+        shutil.rmtree(scratch, ignore_errors=True)
+        _make_directory(scratch)
+        LocalStorage(settings.storage).clear_transaction_area()
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def reading(settings: RepositorySettings) -> Iterator[str]:
+    """A scratch directory for one who only looks, beside any publisher; it vanishes."""
+    _make_directory(settings.spool)
+    with tempfile.TemporaryDirectory(prefix="read.", dir=settings.spool) as scratch:
+        yield scratch
+
+
+@contextlib.contextmanager
+def marked_unfinished(settings: RepositorySettings) -> Iterator[None]:
+    """Leave a mark while objects are written: after a power failure they may be there without their bytes."""
+    mark = f"{settings.spool}/{_UNFINISHED}"
+    if not os.path.exists(mark):
+        write_state(mark, _boot().encode())
+    yield
+    os.unlink(mark)
+
+
+def write_state(path: str, data: bytes) -> None:
+    """Replace a small file of the spool area as a whole. Raises StoreFull."""
+    temporary = f"{path}.new"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreFull(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_state(path: str) -> bytes | None:
+    """A small file of the spool area, None if there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MAX_STATE)
+    except FileNotFoundError:
+        return None
+
+
+def _survived_power_failure(spool: str) -> bool:
+    mark = read_state(f"{spool}/{_UNFINISHED}")
+    return mark is not None and mark != _boot().encode()
+
+
+def _boot() -> str:
+    """A name that changes with every start of the machine."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise StoreFull(f"cannot use {path}: {error.strerror}") from error

@@ -1,0 +1,189 @@
+"""A repository's server.conf as one frozen value: read without a shell, written with the original's parameter names.
+
+Source: FORMAT sections 4.3, 4.5, 6; DESIGN section 6.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cvfs.catalog.schema import DEFAULT_TTL
+from cvfs.chunking import ChunkSizes
+from cvfs.client.settings import parse_configuration
+from cvfs.compression import encoder_named
+from cvfs.errors import FormatError, NotFound, UsageError
+from cvfs.format.fqrn import check_fqrn
+from cvfs.hashes import Algorithm
+from cvfs_server.content import StorageForm
+from cvfs_server.site import Site
+
+_MAX_CONFIGURATION = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class RepositorySettings:
+    """How a repository is published. `ttl` in seconds, `auto_tag_timespan` a date text or empty, places are paths."""
+
+    fqrn: str
+    storage: str
+    spool: str
+    user: str = "root"
+    url: str = ""
+    algorithm: Algorithm = Algorithm.SHA1
+    compression: str = "zlib"
+    use_chunking: bool = True
+    chunk_sizes: ChunkSizes = field(default_factory=ChunkSizes)
+    bulk_chunks: bool = False
+    xattrs: bool = True
+    mtime_ns: bool = True
+    ignore_special_files: bool = False
+    auto_tag: bool = True
+    auto_tag_timespan: str = ""
+    garbage_collection: bool = True
+    ttl: int = DEFAULT_TTL
+
+    def __post_init__(self) -> None:
+        check_fqrn(self.fqrn)
+        if self.ttl < 1:
+            raise UsageError(f"CVMFS_REPOSITORY_TTL={self.ttl}: at least a second is needed")
+        try:
+            encoder_named(self.compression)
+        except FormatError as error:
+            raise UsageError(f"CVMFS_COMPRESSION_ALGORITHM: {error}") from error
+
+    @property
+    def form(self) -> StorageForm:
+        """How contents are stored."""
+        chunking = self.chunk_sizes if self.use_chunking else None
+        return StorageForm(self.algorithm, self.compression, chunking, self.bulk_chunks, self.xattrs)
+
+
+def default_settings(site: Site, fqrn: str) -> RepositorySettings:
+    """What a new repository gets."""
+    url = f"http://localhost/cvmfs/{fqrn}"
+    return RepositorySettings(fqrn, os.path.abspath(site.storage(fqrn)), os.path.abspath(site.spool(fqrn)), url=url)
+
+
+def load_settings(site: Site, fqrn: str) -> RepositorySettings:
+    """The settings of a repository of this machine. Raises NotFound if there is none, UsageError for a bad file."""
+    path = site.configuration(fqrn)
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read(_MAX_CONFIGURATION)
+    except OSError as error:
+        raise NotFound(
+            f"no repository {fqrn} here: {path}: {error.strerror}; make one with cvfs-server mkfs"
+        ) from error
+    return _settings(_Parameters(parse_configuration(text, path), path), site, fqrn)
+
+
+def configured_repositories(site: Site) -> list[str]:
+    """Names of all repositories of this machine, sorted."""
+    try:
+        names = os.listdir(site.repositories)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if os.path.isfile(f"{site.repositories}/{name}/server.conf"))
+
+
+def configuration_text(settings: RepositorySettings) -> str:
+    """The server.conf of a repository."""
+    sizes = settings.chunk_sizes
+    parameters: dict[str, object] = {
+        "CVMFS_REPOSITORY_NAME": settings.fqrn,
+        "CVMFS_REPOSITORY_TYPE": "stratum0",
+        "CVMFS_USER": settings.user,
+        "CVMFS_SPOOL_DIR": settings.spool,
+        "CVMFS_STRATUM0": settings.url,
+        "CVMFS_UPSTREAM_STORAGE": f"local,{settings.storage}/data/txn,{settings.storage}",
+        "CVMFS_USE_FILE_CHUNKING": settings.use_chunking,
+        "CVMFS_MIN_CHUNK_SIZE": sizes.minimum,
+        "CVMFS_AVG_CHUNK_SIZE": sizes.average,
+        "CVMFS_MAX_CHUNK_SIZE": sizes.maximum,
+        "CVMFS_GENERATE_LEGACY_BULK_CHUNKS": settings.bulk_chunks,
+        "CVMFS_HASH_ALGORITHM": settings.algorithm.name.lower(),
+        "CVMFS_COMPRESSION_ALGORITHM": settings.compression,
+        "CVMFS_INCLUDE_XATTRS": settings.xattrs,
+        "CVMFS_ENABLE_MTIME_NS": settings.mtime_ns,
+        "CVMFS_IGNORE_SPECIAL_FILES": settings.ignore_special_files,
+        # Names in several directories are always published as separate files: the format holds nothing else.
+        "CVMFS_IGNORE_XDIR_HARDLINKS": True,
+        "CVMFS_AUTO_TAG": settings.auto_tag,
+        "CVMFS_AUTO_TAG_TIMESPAN": settings.auto_tag_timespan,
+        "CVMFS_GARBAGE_COLLECTION": settings.garbage_collection,
+        "CVMFS_AUTOCATALOGS": False,
+        "CVMFS_VIRTUAL_DIR": False,
+        "CVMFS_REPOSITORY_TTL": settings.ttl,
+    }
+    return "# Created by cvfs-server.\n" + "".join(f"{key}={_quoted(value)}\n" for key, value in parameters.items())
+
+
+def _quoted(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    return text if text and not set(text) & set(" \t'\"$`\\#;&|<>()") else f"'{text}'"
+
+
+class _Parameters:
+    """Typed access; UsageError names the file and the parameter."""
+
+    def __init__(self, values: Mapping[str, str], where: str) -> None:
+        self._values = values
+        self._where = where
+
+    def text(self, name: str, default: str) -> str:
+        return self._values.get(name, default)
+
+    def number(self, name: str, default: int) -> int:
+        value = self._values.get(name) or str(default)
+        if not value.isascii() or not value.isdigit():
+            raise UsageError(f"{self._where}: {name}={value!r} is not a number")
+        return int(value)
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self._values.get(name, "").lower()
+        if value in {"true", "yes", "on", "1"}:
+            return True
+        if value in {"false", "no", "off", "0"}:
+            return False
+        if value:
+            raise UsageError(f"{self._where}: {name}={value!r} is neither true nor false")
+        return default
+
+    def storage(self, default: str) -> str:
+        value = self.text("CVMFS_UPSTREAM_STORAGE", f"local,,{default}")
+        kind, _, rest = value.partition(",")
+        directory = rest.rpartition(",")[2]
+        if kind != "local" or not directory.startswith("/"):
+            raise UsageError(f"{self._where}: CVMFS_UPSTREAM_STORAGE={value!r}: only local,<staging>,<directory> works")
+        return directory
+
+
+def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySettings:
+    default = default_settings(site, fqrn)
+    sizes = default.chunk_sizes
+    return RepositorySettings(
+        fqrn=parameters.text("CVMFS_REPOSITORY_NAME", fqrn),
+        storage=parameters.storage(default.storage),
+        spool=parameters.text("CVMFS_SPOOL_DIR", default.spool),
+        user=parameters.text("CVMFS_USER", default.user),
+        url=parameters.text("CVMFS_STRATUM0", default.url),
+        algorithm=Algorithm.named(parameters.text("CVMFS_HASH_ALGORITHM", "sha1")),
+        compression=parameters.text("CVMFS_COMPRESSION_ALGORITHM", default.compression),
+        use_chunking=parameters.flag("CVMFS_USE_FILE_CHUNKING", default=True),
+        chunk_sizes=ChunkSizes(
+            parameters.number("CVMFS_MIN_CHUNK_SIZE", sizes.minimum),
+            parameters.number("CVMFS_AVG_CHUNK_SIZE", sizes.average),
+            parameters.number("CVMFS_MAX_CHUNK_SIZE", sizes.maximum),
+        ),
+        bulk_chunks=parameters.flag("CVMFS_GENERATE_LEGACY_BULK_CHUNKS", default=False),
+        # Absent means the original's default: a configuration that it wrote keeps its meaning.
+        xattrs=parameters.flag("CVMFS_INCLUDE_XATTRS", default=False),
+        mtime_ns=parameters.flag("CVMFS_ENABLE_MTIME_NS", default=False),
+        ignore_special_files=parameters.flag("CVMFS_IGNORE_SPECIAL_FILES", default=False),
+        auto_tag=parameters.flag("CVMFS_AUTO_TAG", default=True),
+        auto_tag_timespan=parameters.text("CVMFS_AUTO_TAG_TIMESPAN", ""),
+        garbage_collection=parameters.flag("CVMFS_GARBAGE_COLLECTION", default=False),
+        ttl=parameters.number("CVMFS_REPOSITORY_TTL", DEFAULT_TTL),
+    )

@@ -1,0 +1,46 @@
+"""What the publisher needs of a place that holds a repository: the client's `Store`, and writing; knows no disk.
+
+An object is immutable: equal name means equal content, so a second writing of it is skipped. Everything outside of
+`data/` is mutable and replaced as a whole. Source: FORMAT sections 1.1, 4.7.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from cvfs.hashes import Bytes
+from cvfs.store.base import Store
+
+
+class Upload(Protocol):
+    """One object on its way, invisible until it is committed. Used by one thread."""
+
+    def write(self, data: Bytes) -> None:
+        """The next stored bytes. Raises StoreFull."""
+
+    def commit(self, path: str) -> bool:
+        """Make it visible at `path`; False if it was there before. Ends the upload. Raises StoreFull."""
+
+    def abort(self) -> None:
+        """Forget it; of no effect after a commit."""
+
+
+class Storage(Store, Protocol):
+    """A repository that can be written. Copies of it work in other processes."""
+
+    def put(self, path: str, data: Bytes) -> bool:
+        """Keep one object; False if it was there before. Raises StoreFull."""
+
+    def start_upload(self) -> Upload:
+        """An object too large for memory."""
+
+    def replace(self, path: str, data: Bytes) -> None:
+        """Switch a mutable file to new bytes, atomically and durably. Raises StoreFull."""
+
+    def objects(self) -> Iterator[tuple[str, int]]:
+        """Path and stored size of everything below `data/`, the staging area left out, in no order."""
+
+    def discard(self, path: str) -> None:
+        """Remove a file, if it is there. Raises StoreFull where that is not allowed."""
+
+    def sync(self) -> None:
+        """Return when everything written before will survive a power failure. Raises StoreFull."""

@@ -1,0 +1,196 @@
+"""A repository in a directory of this machine; never opens anything outside of it.
+
+Bytes go to `data/txn/` first and become visible by a rename. Single objects are not flushed to the disk: `sync` does it
+once for all of them, before the manifest names them. Source: FORMAT section 4.7.
+"""
+
+import ctypes
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cvfs.errors import StoreFull, UsageError
+from cvfs.hashes import Bytes
+from cvfs.store.local import LocalStore
+
+TRANSACTION_AREA = "data/txn"
+_WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStorage:
+    """The repository below the directory `base`. Copies of it work in other processes.
+
+    After a power failure a file may be there without its bytes: with `trust_existing=False` what is present is written
+    again.
+    """
+
+    base: str
+    trust_existing: bool = True
+
+    def create(self) -> None:
+        """Make the directories of an empty repository (FORMAT section 1.2)."""
+        with _converted(self.base):
+            os.makedirs(f"{self.base}/{TRANSACTION_AREA}", exist_ok=True)
+            for number in range(256):
+                os.makedirs(f"{self.base}/data/{number:02x}", exist_ok=True)
+
+    def has(self, path: str) -> bool:
+        """Whether the file is there now. Raises Unreachable."""
+        return LocalStore(self.base).has(path)
+
+    def fetch(self, path: str, *, fresh: bool = False, span: tuple[int, int] | None = None) -> Iterator[bytes]:
+        """The bytes at `path`, piece by piece. Raises MissingObject or Unreachable."""
+        return LocalStore(self.base).fetch(path, fresh=fresh, span=span)
+
+    def put(self, path: str, data: Bytes) -> bool:
+        """Keep one object; False if it was there before. Raises StoreFull."""
+        if self.trust_existing and os.path.exists(f"{self.base}/{path}"):
+            return False
+        upload = self.start_upload()
+        try:
+            upload.write(data)
+            return upload.commit(path)
+        finally:
+            upload.abort()
+
+    def start_upload(self) -> "LocalUpload":
+        """An object too large for memory. Raises StoreFull."""
+        temporary = f"{self.base}/{TRANSACTION_AREA}/{os.getpid()}.{next(_numbers)}"
+        with _converted(temporary):
+            return LocalUpload(self, temporary, os.open(temporary, _WRITING, 0o666))
+
+    def replace(self, path: str, data: Bytes) -> None:
+        """Switch a mutable file to new bytes, atomically and durably. Raises StoreFull."""
+        target = self._place(path)
+        upload = self.start_upload()
+        try:
+            upload.write(data)
+            upload.publish(target)
+        finally:
+            upload.abort()
+
+    def objects(self) -> Iterator[tuple[str, int]]:
+        """Path and stored size of everything below `data/`, the staging area left out, in no order."""
+        for number in range(256):
+            directory = f"data/{number:02x}"
+            with os.scandir(f"{self.base}/{directory}") as files:
+                for file in files:
+                    yield f"{directory}/{file.name}", file.stat().st_size
+
+    def discard(self, path: str) -> None:
+        """Remove a file, if it is there. Raises StoreFull where that is not allowed."""
+        with _converted(path):
+            try:
+                os.unlink(self._place(path))
+            except FileNotFoundError:
+                return
+
+    def clear_transaction_area(self) -> int:
+        """Remove what a killed publisher left; only its successor, who holds the lock, may. Returns how many files."""
+        removed = 0
+        with _converted(self.base), os.scandir(f"{self.base}/{TRANSACTION_AREA}") as files:
+            for file in files:
+                os.unlink(file.path)
+                removed += 1
+        return removed
+
+    def sync(self) -> None:
+        """Return when everything written before will survive a power failure. Raises StoreFull."""
+        with _converted(self.base):
+            descriptor = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _sync_filesystem(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _place(self, path: str) -> str:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise UsageError(f"{path!r} is no place inside of a repository")
+        return f"{self.base}/{path}"
+
+
+class LocalUpload:
+    """One file of the staging area."""
+
+    __slots__ = ("_descriptor", "_storage", "_temporary")
+
+    def __init__(self, storage: LocalStorage, temporary: str, descriptor: int) -> None:
+        self._storage = storage
+        self._temporary = temporary
+        self._descriptor = descriptor
+
+    def write(self, data: Bytes) -> None:
+        """The next stored bytes. Raises StoreFull."""
+        with _converted(self._temporary):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+    def commit(self, path: str) -> bool:
+        """Make it visible at `path`; False if it was there before. Ends the upload. Raises StoreFull."""
+        target = f"{self._storage.base}/{path}"
+        if self._storage.trust_existing and os.path.exists(target):
+            self.abort()
+            return False
+        self._rename(target)
+        return True
+
+    def publish(self, target: str) -> None:
+        """Make it visible in place of whatever is there, and durable. Raises StoreFull."""
+        with _converted(target):
+            os.fsync(self._descriptor)
+        self._rename(target)
+        with _converted(target):
+            _sync_directory(os.path.dirname(target))
+
+    def abort(self) -> None:
+        """Forget it; of no effect after a commit."""
+        if self._descriptor >= 0:
+            self._close()
+            os.unlink(self._temporary)
+
+    def _rename(self, target: str) -> None:
+        with _converted(target):
+            os.rename(self._temporary, target)
+        self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
+
+
+class _converted:  # noqa: N801  # reads as a verb at the with statement, and a generator-based one costs three times more
+    """Turns the machine's errors into the one that means: cannot be kept."""
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise StoreFull(f"cannot write {self._place}: {error.strerror}") from error
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_filesystem(descriptor: int) -> None:
+    """syncfs(2), which the standard library lacks; without it everything on the machine is flushed."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+    elif syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
