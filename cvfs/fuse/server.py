@@ -7,6 +7,7 @@ The server never touches its own mount.
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ MAX_WRITE = 4096
 """Bytes of a write request. None is ever taken, and the kernel sizes the receive buffer by it."""
 
 PRUNED_AT_ONCE = 512
+_SETTLING_STEP = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,9 @@ class Server:
         self._notifier = Notifier(channel)
         self._snapshots = Snapshots(settings.snapshots)
         self._waiting: dict[int, Opcode] = {}
+        self._deferred: set[int] = set()
+        # Odd while the loop answers a request.
+        self._turn = 0
         self._counts: dict[int, int] = {}
         self._handlers = self._table()
         self._minor = 0
@@ -144,7 +149,9 @@ class Server:
         receive, answer = self._channel.receive, self._answer
         try:
             while not self._stopping and (length := receive()):
+                self._turn += 1
                 answer(length)
+                self._turn += 1
         finally:
             self._ready.clear()
             self._notifier.stop()
@@ -167,6 +174,19 @@ class Server:
         """Requests that wait in workers or for one."""
         return len(self._waiting)
 
+    def settle(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds until every request that is being answered now has been; False if not all were.
+
+        Whoever changed what the file system shows calls this before invalidating: no older answer comes in after it.
+        """
+        deadline = time.monotonic() + timeout
+        turn, deferred = self._turn, set(self._deferred)
+        while (self._turn == turn and turn % 2) or deferred & self._deferred:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_SETTLING_STEP)
+        return True
+
     # --- one request --------------------------------------------------------------------------------------------------
 
     def _answer(self, length: int) -> None:
@@ -186,21 +206,21 @@ class Server:
 
     def _defer(self, handler: Handler, opcode: Opcode, unique: int, node: int, message: bytes) -> None:
         self._waiting[unique] = opcode
+        self._deferred.add(unique)
         self._workers.submit(lambda: self._answer_waiting(handler, opcode, unique, node, message))
 
     def _answer_waiting(self, handler: Handler, opcode: Opcode, unique: int, node: int, message: bytes) -> None:
         """In a worker. Whoever takes `unique` out of `_waiting`, this or `_interrupt`, answers; the other is silent."""
-        if unique not in self._waiting:
-            return
-        reply: Reply
         try:
-            reply = handler(node, message, len(message), True)
-        except Exception as error:
-            reply = _code(error, opcode, node)
-        if self._waiting.pop(unique, None) is None:
-            self._undo(opcode, node, reply)
-        elif reply is not None:
-            self._reply(opcode, unique, node, reply)
+            if unique not in self._waiting:
+                return
+            reply = _outcome(handler, opcode, node, message)
+            if self._waiting.pop(unique, None) is None:
+                self._undo(opcode, node, reply)
+            elif reply is not None:
+                self._reply(opcode, unique, node, reply)
+        finally:
+            self._deferred.discard(unique)
 
     def _reply(self, opcode: int, unique: int, node: int, reply: Message | int) -> None:
         try:
@@ -397,6 +417,14 @@ class Server:
     def flush_notifications(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until the kernel has all notifications so far; False if it has not."""
         return self._notifier.flush(timeout)
+
+
+def _outcome(handler: Handler, opcode: Opcode, node: int, message: bytes) -> Reply:
+    """What a request that may wait comes to: a reply or an errno."""
+    try:
+        return handler(node, message, len(message), True)
+    except Exception as error:
+        return _code(error, opcode, node)
 
 
 def _name(opcode: int) -> str:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from cvfs.chunking import ChunkSizes, Cutter
 from cvfs.compression import encoder_named
 from cvfs.errors import FormatError, Unpublishable
-from cvfs.format import xattrs
 from cvfs.format.dirent import Chunk
+from cvfs.format.xattrs import pack
 from cvfs.hashes import Algorithm, Bytes, ContentHash, ObjectKind, new_hasher
 from cvfs_server.storage.base import Storage
 
@@ -224,7 +224,7 @@ def pack_attributes(file: int | bytes, path: bytes) -> bytes | None:
             for name in names
             if name not in _MACHINE_ATTRIBUTES
         }
-        return xattrs.pack(found)
+        return pack(found)
     except OSError as error:
         if error.errno in _NO_ATTRIBUTES:
             return None
