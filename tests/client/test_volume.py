@@ -468,6 +468,37 @@ def test_what_was_left_from_an_older_revision_is_not_handed_out(opened, tiny):
             assert bytes(shown.read(held[difference.path], 0, MAX_READ)) == before.read(difference.path)
 
 
+@pytest.fixture
+def changed_directory(opened, tiny):
+    """Two revisions between which a directory below another one changed, and its path."""
+    for old, new in PAIRS:
+        before, after = opened(tiny, tag=old), opened(tiny, tag=new)
+        for path, a, b in differences(before.tree, after.tree):
+            if a and b and a.is_directory and b.is_directory and path.count(b"/") > 1 and a[1:6] != b[1:6]:
+                return before, after, path
+    pytest.fail("the fixture has no such pair")
+
+
+def test_a_directory_that_was_only_listed_is_shown_as_it_is_now(changed_directory):
+    before, after, path = changed_directory
+    shown = Volume(before)
+    parent = find(shown, path.rpartition(b"/")[0])
+    shown.listing(parent.ino)[:]
+    shown.forget(parent.ino, 1)
+    assert shown.switch(after, [], {b""}, force=True)
+    assert find(shown, path).mtime == after.lookup(path).mtime
+
+
+def test_a_directory_may_be_compared_after_the_switch(changed_directory):
+    before, after, path = changed_directory
+    shown = Volume(before)
+    directory = find(shown, path).ino
+    assert shown.switch(after, [], {b""}, force=True)
+    shown.follow([d for d in differences(before.tree, after.tree) if d.path == path])
+    assert shown.getattr(directory).mtime == after.lookup(path).mtime
+    assert find(shown, path).ino == directory
+
+
 def test_a_reader_that_is_late_never_gets_another_revision_s_chunks(opened, tiny):
     before, after = opened(tiny, tag="s1"), opened(tiny, tag="s5")
     shown = Volume(before)
