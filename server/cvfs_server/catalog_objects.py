@@ -7,7 +7,7 @@ Source: FORMAT sections 5.1, 5.13.
 import contextlib
 import itertools
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cvfs.catalog.reader import Catalog, NestedCatalog
 from cvfs.compression import Compression, Encoder
@@ -19,6 +19,8 @@ from cvfs_server.storage.base import Storage
 
 MAX_CATALOG = 8 * 2**30
 _STEP = 2**20
+# Shared by all users of a scratch directory: a reader's copy must not take the place of a file that is being written.
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,6 @@ class CatalogObjects:
     scratch: str
     algorithm: Algorithm
     encoder: Encoder
-    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def open_catalog(self, nested: NestedCatalog, *, wait: bool = True) -> Catalog:
         """The verified catalog, attached at `nested.path`. Raises StoreError if it cannot be had."""
@@ -62,7 +63,7 @@ class CatalogObjects:
 
     def new_path(self) -> str:
         """Where a new catalog file may be made."""
-        return f"{self.scratch}/{next(self._numbers)}"
+        return f"{self.scratch}/{next(_numbers)}"
 
     def store(self, path: str) -> StoredCatalog:
         """Compress and store a finished file, which is removed. Raises StoreFull."""
