@@ -7,7 +7,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from cvfs.errors import CvfsError, Unreachable, UsageError
 
@@ -18,8 +18,7 @@ Command = Callable[[list[str]], str]
 _MAX_REQUEST = 4096
 _MAX_REPLY = 64 * 2**20
 _PATIENCE = 2.0
-# The kernel takes 107 bytes; a second mount appends its process number.
-_LONGEST_SOCKET_PATH = 96
+_LONGEST_ADDRESS = 107
 
 
 def socket_path(workspace: str, fqrn: str) -> str:
@@ -40,12 +39,10 @@ class ControlServer:
 
         Raises UsageError for a place where no socket can be.
         """
-        if len(os.fsencode(self.path)) > _LONGEST_SOCKET_PATH:
-            raise UsageError(f"{self.path}: too long for a socket, set CVMFS_WORKSPACE to a shorter directory")
         try:
             self._socket = self._listen()
         except OSError as error:
-            raise UsageError(f"{self.path}: no control socket possible: {error.strerror}") from error
+            raise UsageError(f"{self.path}: no control socket possible: {error.strerror or error}") from error
         threading.Thread(target=self._serve, args=(self._socket,), name="control", daemon=True).start()
 
     def _listen(self) -> socket.socket:
@@ -57,7 +54,8 @@ class ControlServer:
                 os.unlink(self.path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            listener.bind(self.path)
+            with _address(self.path) as address:
+                listener.bind(address)
             os.chmod(self.path, 0o600)
             listener.listen(16)
         except OSError:
@@ -103,11 +101,26 @@ class ControlServer:
             return f"failed: {error}\n"
 
 
+@contextlib.contextmanager
+def _address(path: str) -> Iterator[str]:
+    """The path as the kernel takes it for sockets, which is short: where need be by way of its directory's descriptor."""
+    if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)
+
+
 def _is_alive(path: str) -> bool:
     """Whether another mount of the same repository listens there."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_PATIENCE)
-        return connection.connect_ex(path) == 0
+        with _address(path) as address:
+            return connection.connect_ex(address) == 0
 
 
 def _read_line(connection: socket.socket) -> bytes:
@@ -127,7 +140,8 @@ def ask(path: str, command: str, timeout: float = 30.0) -> str:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
-            connection.connect(path)
+            with _address(path) as address:
+                connection.connect(address)
             connection.sendall(command.encode() + b"\n")
             return _read_all(connection)
     except OSError as error:

@@ -157,8 +157,23 @@ def test_a_file_in_the_way_is_not_touched(place):
         assert file.read() == "precious"
 
 
-def test_a_path_too_long_for_a_socket(tmp_path):
-    with pytest.raises(UsageError, match="set CVMFS_WORKSPACE to a shorter"):
+def test_a_directory_too_long_for_a_socket_s_address(tmp_path):
+    place = socket_path(str(tmp_path / ("x" * 120)), "sw.example.org")
+    server = ControlServer(place, COMMANDS)
+    server.start()
+    assert ask(place, "hello") == "hello \n"
+    second = ControlServer(place, COMMANDS)
+    second.start()
+    assert second.path != place
+    second.stop()
+    server.stop()
+    assert os.listdir(tmp_path / ("x" * 120)) == []
+    with pytest.raises(Unreachable):
+        ask(place, "hello")
+
+
+def test_a_name_too_long_for_a_socket(tmp_path):
+    with pytest.raises(UsageError, match="no control socket possible: AF_UNIX path too long"):
         ControlServer(str(tmp_path / ("x" * 120)), COMMANDS).start()
 
 
