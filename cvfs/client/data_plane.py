@@ -57,8 +57,8 @@ def connect(settings: Settings) -> DataPlane:
         cache = ObjectCache(settings.cache_dir, settings.quota)
         cache.prepare()
     store = _in_order(servers)
-    contents = _contents(store, cache)
-    outside = _contents(_in_order(external), cache) if external else contents
+    contents = _contents(settings, store, cache)
+    outside = _contents(settings, _in_order(external), cache) if external else contents
     return DataPlane(
         store, contents, outside, partial(_total, (*servers, *external)), cache, tuple(servers), tuple(external)
     )
@@ -73,9 +73,12 @@ def _in_order(stores: Sequence[Store]) -> Store:
     return stores[0] if len(stores) == 1 else Failover(stores)
 
 
-def _contents(store: Store, cache: ObjectCache | None) -> Contents:
-    verified = Verified(store)
-    return Coalesced(Cached(verified, cache) if cache else Uncached(verified))
+def _contents(settings: Settings, store: Store, cache: ObjectCache | None) -> Contents:
+    if cache is None:
+        return Coalesced(Uncached(Verified(store)))
+    # Large objects on their way lie beside the cache, not in memory.
+    staging = f"{settings.cache_dir}/txn"
+    return Coalesced(Cached(Verified(store, staging), cache, staging))
 
 
 def _server(settings: Settings, url: str) -> Store:

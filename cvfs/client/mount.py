@@ -22,6 +22,7 @@ from cvfs.client.reading import Reader
 from cvfs.client.refresher import Refresher, newer_revision
 from cvfs.client.repository import Repository
 from cvfs.client.settings import Settings
+from cvfs.client.upkeep import Upkeep
 from cvfs.client.volume import View, Volume
 from cvfs.errors import CvfsError, PathError, UsageError
 from cvfs.fuse import device
@@ -65,8 +66,10 @@ class Mount:
             on_failure.callback(self._channel.close)
             self._server = Server(self._volume, self._channel, self._server_settings())
             self._refresher = Refresher(self._volume, self._server, newer_revision)
+            self._upkeep = Upkeep(self._volume, self._server)
             self._control.start()
             on_failure.pop_all()
+        self._upkeep.start()
         if not self.settings.pinned:
             self._refresher.start()
 
@@ -76,6 +79,7 @@ class Mount:
             self._server.serve()
         finally:
             self._refresher.stop()
+            self._upkeep.stop()
             self._control.stop()
             self._channel.close()
             self._volume.repository.close()

@@ -24,7 +24,7 @@ from cvfs.client.object_cache import ObjectCache
 from cvfs.client.settings import Settings, settings_for_url
 from cvfs.errors import IsADirectory, NotADirectory, NotALink, NotFound
 from cvfs.format.dirent import DirectoryEntry
-from cvfs.format.xattrs import unpack
+from cvfs.format.xattrs import stored_attributes
 from cvfs.hashes import ContentHash
 from cvfs.store.base import Contents, Wanted
 
@@ -185,8 +185,7 @@ class Repository:
 
     def xattrs(self, path: Path) -> dict[bytes, bytes]:
         """The published extended attributes."""
-        blob = self.lookup(path).xattr
-        return unpack(blob) if blob else {}
+        return stored_attributes(self.lookup(path).xattr)
 
     def pieces(self, path: Path, entry: DirectoryEntry, *, wait: bool = True) -> tuple[Piece, ...]:
         """Which objects hold a regular file. Raises FormatError if they do not make up the whole file."""

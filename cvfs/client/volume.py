@@ -4,6 +4,7 @@ With `wait=False` a method answers from memory, open catalogs and the local cach
 overtaken by a new revision starts again, so nothing of the old revision is handed out after the switch.
 """
 
+import itertools
 import stat
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,9 +19,9 @@ from cvfs.client.open_files import OpenFile
 from cvfs.client.reading import Reader
 from cvfs.client.repository import Repository
 from cvfs.client.variant_symlinks import expand
-from cvfs.errors import FormatError, NoSuchAttribute, NotADirectory, NotALink, NotFound
+from cvfs.errors import NoSuchAttribute, NotADirectory, NotALink, NotFound
 from cvfs.format.dirent import DirectoryEntry
-from cvfs.format.xattrs import unpack
+from cvfs.format.xattrs import stored_attributes
 from cvfs.hashes import parent_path
 
 _STATFS_BLOCK = 512
@@ -116,14 +117,14 @@ class Volume:
         """Value of an extended attribute; from memory always. Raises NoSuchAttribute."""
         if magic := self._view.magic.get(name):
             return magic()
-        value = _xattrs(self._inodes.node(ino).entry).get(name)
+        value = stored_attributes(self._inodes.node(ino).entry.xattr).get(name)
         if value is None:
             raise NoSuchAttribute(f"inode {ino} has no attribute {name!r}")
         return value
 
     def listxattr(self, ino: int, wait: bool = True) -> list[bytes]:  # noqa: ARG002
         """Names of the published extended attributes."""
-        return sorted(_xattrs(self._inodes.node(ino).entry))
+        return sorted(stored_attributes(self._inodes.node(ino).entry.xattr))
 
     def statfs(self) -> FilesystemSize:
         """The cache as the disk, the repository's entries as inodes (FORMAT section 9.4)."""
@@ -156,6 +157,14 @@ class Volume:
     def known_inodes(self) -> int:
         """How many numbers are in use."""
         return len(self._inodes)
+
+    def oldest_files(self, count: int) -> list[int]:
+        """Up to `count` of the numbers that were given out first and stand for no directory."""
+        if count <= 0:
+            return []
+        with self._lock:
+            files = (node.ino for node in self._inodes if not node.entry.is_directory)
+            return list(itertools.islice(files, count))
 
     def known_directories(self) -> list[Node]:
         """The directories that the kernel may hold something of, parents before their children."""
@@ -318,14 +327,6 @@ def _present(shown: Directories, path: bytes) -> Directory:
     try:
         return shown.read(path, wait=True)
     except (NotFound, NotADirectory):
-        return {}
-
-
-def _xattrs(entry: DirectoryEntry) -> dict[bytes, bytes]:
-    # A list that cannot be read hides all attributes of the file, nothing else (section 5.7).
-    try:
-        return unpack(entry.xattr) if entry.xattr else {}
-    except FormatError:
         return {}
 
 

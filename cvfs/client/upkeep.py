@@ -1,0 +1,55 @@
+"""What a mount does from time to time besides answering: write the cache's books, keep the table of numbers bounded."""
+
+import logging
+import threading
+from collections.abc import Iterable
+from typing import Protocol
+
+from cvfs.client.volume import Volume
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 60.0
+# A number costs about half a kilobyte here, and more in the kernel.
+MAX_INODES = 200_000
+
+
+class Pruner(Protocol):
+    """The mount's side that can be asked to forget."""
+
+    def prune(self, nodes: Iterable[int]) -> None:
+        """Let the kernel give back numbers that nobody uses."""
+
+
+class Upkeep:
+    """A thread that works once a minute."""
+
+    def __init__(self, volume: Volume, pruner: Pruner, max_inodes: int = MAX_INODES) -> None:
+        self._volume = volume
+        self._pruner = pruner
+        self._max_inodes = max_inodes
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run, name="upkeep", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the thread end; does not wait for it."""
+        self._stopped.set()
+
+    def work(self) -> None:
+        """One round."""
+        cache = self._volume.repository.plane.cache
+        if cache:
+            cache.flush()
+        surplus = self._volume.oldest_files(self._volume.known_inodes() - self._max_inodes)
+        if surplus:
+            self._pruner.prune(surplus)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(INTERVAL):
+            try:
+                self.work()
+            except Exception:
+                log.exception("the upkeep of the mount failed")
