@@ -17,10 +17,15 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from cvfs.client.repository import Repository
 from cvfs.format.manifest import parse as parse_manifest
 from cvfs.format.signature import sign_manifest, sign_whitelist, split_signed
 from cvfs.format.whitelist import parse as parse_whitelist
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
+from cvfs_server.mkfs import mkfs
+from cvfs_server.publish import PublishOptions, PublishReport, publish
+from cvfs_server.settings import RepositorySettings, default_settings
+from cvfs_server.site import Site
 
 DATA = Path(__file__).parent / "data"
 
@@ -92,7 +97,7 @@ def _missing_for_mounts() -> str:
 class WebServer:
     """A directory served over HTTP, whose files tests change. Remembers the paths it was asked for.
 
-    A path in `held` is answered only after `release`; `arrived` counts those that wait.
+    A path in `held` is answered only after `release`; `arrived` counts those that wait. `on_request` is called first.
     """
 
     def __init__(self, root: Path) -> None:
@@ -101,6 +106,7 @@ class WebServer:
         self.held: set[str] = set()
         self.arrived = threading.Semaphore(0)
         self.release = threading.Event()
+        self.on_request: Callable[[], None] = lambda: None
         self.url = ""
 
 
@@ -119,6 +125,7 @@ def _serving(server: WebServer) -> Iterator[WebServer]:
 
         def do_GET(self) -> None:
             server.requests.append(self.path)
+            server.on_request()
             if self.path in server.held:
                 server.arrived.release()
                 server.release.wait(60)
@@ -214,3 +221,43 @@ class Publication:
 def publication(fixture_repository, tmp_path) -> Callable[..., Publication]:
     """A private copy of a fixture that the test may change and sign."""
     return lambda fqrn="tiny.example.org", place="www": Publication(fixture_repository(fqrn), tmp_path / place)
+
+
+class OwnRepository:
+    """A new repository on a site of its own, published from the directory `tree`."""
+
+    def __init__(self, root: Path, settings: RepositorySettings) -> None:
+        self.site = Site(str(root / "site"))
+        self.settings = settings
+        self.fqrn = settings.fqrn
+        self.tree = root / "tree"
+        self.storage = Path(settings.storage)
+        self.url = f"file://{settings.storage}"
+        self.public_key = self.site.key(settings.fqrn, "pub")
+
+    def publish(self, tree: Path | None = None, **options: Any) -> PublishReport:
+        """Publish the tree, or another one."""
+        return publish(self.site, self.fqrn, os.fsencode(tree or self.tree), PublishOptions(**options))
+
+    def open(self, tag: str | None = None) -> Repository:
+        """What clients see; to be closed."""
+        return Repository.open(self.url, self.public_key, fqrn=self.fqrn, tag=tag)
+
+    def manifest(self) -> Any:
+        """The published manifest, whose signature a client checks."""
+        return parse_manifest(split_signed((self.storage / ".cvmfspublished").read_bytes()).payload)
+
+
+@pytest.fixture
+def new_repository(tmp_path) -> Callable[..., OwnRepository]:
+    """Makes a repository with an empty tree; settings by the names of `RepositorySettings`."""
+
+    def make(fqrn: str = "own.example.org", place: str = "own", **settings: Any) -> OwnRepository:
+        root = tmp_path / place
+        site = Site(str(root / "site"))
+        repository = OwnRepository(root, dataclasses.replace(default_settings(site, fqrn), **settings))
+        repository.tree.mkdir(parents=True)
+        mkfs(site, repository.settings)
+        return repository
+
+    return make
