@@ -43,6 +43,7 @@ class TrustError(CvfsError):
     def __init__(self, step: str, message: str) -> None:
         super().__init__(f"{step}: {message}")
         self.step = step
+        self.reason = message
 
 
 class StoreError(CvfsError):

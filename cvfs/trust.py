@@ -52,6 +52,9 @@ REVISION_ROLLBACK = "revision rollback"
 TIMESTAMP_ROLLBACK = "timestamp rollback"
 REVISION_BLACKLIST = "revision blacklist"
 
+# Refusals that a repository created anew under the same name meets as well.
+ROLLBACKS = frozenset({REVISION_ROLLBACK, TIMESTAMP_ROLLBACK, WHITELIST_ROLLBACK})
+
 _MAX_SEEN = 4096
 _LARGEST = 2**64 - 1
 

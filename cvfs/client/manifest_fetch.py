@@ -20,7 +20,7 @@ from cvfs.format.whitelist import Blacklist, parse_blacklist
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.history import History
 from cvfs.store.base import Store, Wanted, fetch_document
-from cvfs.trust import TrustAnchors, Verified, certificate_to_fetch
+from cvfs.trust import ROLLBACKS, TrustAnchors, Verified, certificate_to_fetch
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,9 @@ def _last_resort(
 ) -> tuple[Verified, bool]:
     """Without any answer the last good documents serve, judged by the time at which they were accepted."""
     refused = next((error for error in failures if isinstance(error, TrustError)), None)
+    if refused and state and refused.step in ROLLBACKS:
+        hint = f"; if the repository was created anew, remove {state.directory}"
+        raise TrustError(refused.step, f"{refused.reason}{hint}") from refused
     if refused:
         raise refused
     kept = state.kept() if state else None

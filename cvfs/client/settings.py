@@ -104,9 +104,15 @@ def settings_from(fqrn: str, parameters: Mapping[str, str]) -> Settings:
         open_messages=get.flag("CVFS_OPEN_MESSAGES", default=False),
         posix_acl=get.flag("CVMFS_ENFORCE_ACLS", default=False),
         workspace=get.text("CVMFS_WORKSPACE", "") or cache_dir,
-        trust_state=get.text("CVFS_TRUST_STATE_DIR", "") or f"{base}/trust",
+        trust_state=get.text("CVFS_TRUST_STATE_DIR", "") or _trust_beside(parameters, base),
         variables=dict(parameters),
     )
+
+
+def _trust_beside(parameters: Mapping[str, str], base: str) -> str:
+    """Outside of the cache, which may be wiped, but beside it: a private cache has a private memory."""
+    private = parameters.get("CVMFS_CACHE_DIR", "").rstrip("/")
+    return f"{private}.trust" if private else f"{base}/trust"
 
 
 def settings_for_url(

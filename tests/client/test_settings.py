@@ -43,6 +43,7 @@ def test_defaults_are_those_of_the_original():
         ("CVMFS_HTTP_PROXY", "http://p:3128|http://q:3128", "proxy", "http://p:3128"),
         ("CVMFS_CACHE_BASE", "/big", "cache_dir", "/big/shared"),
         ("CVMFS_CACHE_BASE", "/big", "trust_state", "/big/trust"),
+        ("CVMFS_CACHE_DIR", "/c/x", "trust_state", "/c/x.trust"),
         ("CVMFS_CACHE_DIR", "/c/@fqrn@", "cache_dir", f"/c/{FQRN}"),
         ("CVMFS_CACHE_DIR", "/c", "workspace", "/c"),
         ("CVMFS_WORKSPACE", "/run/x", "workspace", "/run/x"),
