@@ -1,5 +1,7 @@
 """The demo's program: proton collisions with Pythia, jets with FastJet, a ROOT file with uproot. Runs from the mount."""
 
+import os
+import pathlib
 import sys
 
 import awkward
@@ -11,10 +13,13 @@ import uproot
 
 
 def main(count: int, directory: str) -> None:
+    data = pathlib.Path(pythia8mc.__file__).parent / "share" / "Pythia8" / "xmldoc"
+    os.environ["PYTHIA8DATA"] = str(data)
     generator = pythia8mc.Pythia("", False)
     for setting in ("Print:quiet = on", "Beams:eCM = 13000.", "HardQCD:all = on", "PhaseSpace:pTHatMin = 100."):
         generator.readString(setting)
-    generator.init()
+    if not generator.init():
+        sys.exit(f"Pythia does not start with its data in {data}")
     spectrum = boost_histogram.Histogram(boost_histogram.axis.Regular(20, 0, 500))
     particles = []
     for _ in range(count):

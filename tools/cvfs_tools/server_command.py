@@ -1,0 +1,26 @@
+"""The command `cvfs-server`: everything a publisher does."""
+
+import click
+
+from cvfs import __version__
+from cvfs_tools import checking, inspecting, publishing
+from cvfs_tools.running import Group
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="cvfs-server")
+def main() -> None:
+    """Publish repositories of software: create, publish, tag, check, sign, serve."""
+
+
+for command in (
+    publishing.mkfs,
+    publishing.publish,
+    publishing.resign,
+    publishing.serve,
+    inspecting.info,
+    inspecting.list_repositories,
+    inspecting.tag,
+    checking.check,
+):
+    main.add_command(command)
