@@ -116,9 +116,9 @@ def cp(repository: str, source: str, target: str, *, recursive: bool, **options:
         entry = opened.lookup(path)
         if entry.is_directory and not recursive:
             raise IsADirectory(f"{source}: is a directory, use -r")
-        place = os.path.realpath(os.fsencode(target))
-        if os.path.isdir(place) and path:
-            place = os.path.join(place, path.rpartition(b"/")[2])
+        place = os.fsencode(target)
+        if os.path.isdir(place):
+            place = os.path.join(os.path.realpath(place), path.rpartition(b"/")[2])
         _copy(opened, path, entry, place)
 
 
