@@ -173,10 +173,19 @@ def _keep_automatic_since(timespan: str, now: int) -> int:
 
 def _trust(repository: PublishedRepository, source: bytes, options: PublishOptions) -> TrustRules:
     """What the scan that made the present revision proves: only if it was of this very tree."""
-    data = read_state(f"{repository.settings.spool}/{_LAST_SCAN}")
-    last = json.loads(data) if data else {}
+    last = _last_scan(f"{repository.settings.spool}/{_LAST_SCAN}")
     same = last.get("root") == str(repository.manifest.root_catalog) and last.get("source") == _identity(source)
-    return TrustRules(last["started_ns"] if same else 0, options.trust_mtime)
+    started = last.get("started_ns") if same else None
+    return TrustRules(started if isinstance(started, int) else 0, options.trust_mtime)
+
+
+def _last_scan(path: str) -> dict[str, object]:
+    """What was remembered; a record that cannot be understood only costs the time to read every file again."""
+    try:
+        members = json.loads(read_state(path) or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return members if isinstance(members, dict) else {}
 
 
 def _remember_scan(repository: PublishedRepository, source: bytes, root: StoredCatalog, started_ns: int) -> None:
