@@ -20,7 +20,8 @@ import pytest
 from cvfs.client.repository import Repository
 from cvfs.errors import UsageError
 from cvfs_server.site import Site
-from cvfs_server.web import Limits, WebServer, serve
+from cvfs_server.web import WebServer, serve
+from cvfs_server.web_conversation import Limits
 
 FQRN = "sw.example.org"
 LARGE = 300_000
@@ -438,6 +439,14 @@ def test_a_head_that_makes_no_sense_ends_the_connection(client, head):
     assert client.is_cut()
 
 
+def test_the_last_answer_is_not_lost_over_what_was_not_read(client):
+    """Closing over bytes that were received resets the connection, and the client may never see the answer."""
+    client.send(b"nonsense\r\n\r\n" + b"x" * 100_000)
+
+    assert client.answer().status == 400
+    assert client.socket.recv(1) == b""
+
+
 def test_a_client_that_leaves_in_the_middle_harms_nobody(connect, start):
     server = start()
     for data in (b"", b"GET /cvm", f"GET /cvmfs/{FQRN}/data/aa/large HTTP/1.1\r\n\r\n".encode()):
@@ -481,7 +490,9 @@ def poll_until_hung_up(connection: socket.socket) -> None:
 def test_a_client_that_dribbles_is_cut_even_if_no_wait_is_long(connect, start, site, monkeypatch):
     os.truncate(storage_of(site) / "data/aa/large", 200_000_000)
     clock = itertools.count(step=5)
-    monkeypatch.setattr("cvfs_server.web.time", SimpleNamespace(monotonic=lambda: next(clock), time=time.time))
+    monkeypatch.setattr(
+        "cvfs_server.web_conversation.time", SimpleNamespace(monotonic=lambda: next(clock), time=time.time)
+    )
     client = connect(start(limits=Limits(stall=30, low_speed=2**40)))
     client.ask(f"/cvmfs/{FQRN}/data/aa/large")
 
@@ -522,14 +533,16 @@ def test_a_file_that_cannot_be_read_is_the_servers_fault(client, site, monkeypat
     assert client.get(f"/cvmfs/{FQRN}/data/aa/bb").status == 200
 
 
-def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection(client, site, monkeypatch):
-    real = os.sendfile
+@pytest.mark.parametrize("path", ["data/aa/bb", "data/aa/large"])
+def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection(client, monkeypatch, path):
+    sendfile, pread = os.sendfile, os.pread
 
     def shrinking(out: int, source: int, offset: int, count: int) -> int:
-        return real(out, source, offset, min(count, 1000)) if offset < 1000 else 0
+        return sendfile(out, source, offset, min(count, 1000)) if offset < 1000 else 0
 
-    monkeypatch.setattr("cvfs_server.web.os.sendfile", shrinking)
-    client.ask(f"/cvmfs/{FQRN}/data/aa/large")
+    monkeypatch.setattr("cvfs_server.web_conversation.os.sendfile", shrinking)
+    monkeypatch.setattr("cvfs_server.web_conversation.os.pread", lambda fd, count, offset: pread(fd, count - 1, offset))
+    client.ask(f"/cvmfs/{FQRN}/{path}")
 
     with pytest.raises(http.client.IncompleteRead):
         client.answer()
