@@ -83,9 +83,10 @@ class CatalogCheck:
             yield from self._explain(error)
             yield from self._register()
             return
-        yield from self._register()
-        yield from self._compare_mountpoints()
-        yield from self._check_statistics()
+        troubles = list(self._register())
+        yield from troubles or self._compare_mountpoints()
+        if not troubles:
+            yield from self._check_statistics()
 
     def _explain(self, error: FormatError) -> Iterator[Finding]:
         """Which rows made a reader refuse the catalog, or else what it said."""
@@ -132,7 +133,7 @@ class CatalogCheck:
     def _check_row(self, key: Key, parent: Key, entry: DirectoryEntry) -> Iterator[Finding]:
         directory = self._directories.path(parent)
         if directory is None:
-            where = f"{shown(self.mountpoint)}: {entry.name.decode(errors='backslashreplace')}"
+            where = f"{shown(self.mountpoint)}: {shown(entry.name)}"
             yield Finding(where, "a row that no directory of its catalog leads to")
             return
         path = b"%b/%b" % (directory, entry.name)

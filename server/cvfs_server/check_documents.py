@@ -19,6 +19,7 @@ from cvfs.hashes import ContentHash
 from cvfs.reflog import Reflog
 from cvfs.store.base import Store, fetch_document
 from cvfs.trust import TrustAnchors
+from cvfs_server.check_objects import write_bounded
 from cvfs_server.findings import Finding
 
 MANIFEST, WHITELIST, REFLOG = ".cvmfspublished", ".cvmfswhitelist", reflogs.NAME
@@ -80,7 +81,7 @@ def reflog_findings(store: Store, manifest: Manifest, known: ContentHash | None,
     """The reflog. `known` is the digest that the publisher keeps of it: more recent than the manifest's. Raises StoreFull."""
     path = f"{scratch}/reflog"
     try:
-        _fetch(store, path)
+        write_bounded(store.fetch(REFLOG), path, _MAX_REFLOG)
     except MissingObject:
         if manifest.reflog or known:
             yield Finding(REFLOG, "is missing, though its digest is recorded", is_warning=known is None)
@@ -90,8 +91,8 @@ def reflog_findings(store: Store, manifest: Manifest, known: ContentHash | None,
     except StoreError as error:
         yield Finding(REFLOG, str(error))
         return
-    yield from _digest_findings(path, manifest, known)
     try:
+        yield from _digest_findings(path, manifest, known)
         with Reflog.open(path) as reflog:
             yield from _reflog_contents(reflog, manifest)
     except FormatError as error:
@@ -147,19 +148,6 @@ def _expiry(document: bytes, now: float, *, verified: bool) -> Iterator[Finding]
             yield Finding(WHITELIST, f"expired {whitelist.expires} UTC: sign it anew")
     elif left < SOON:
         yield Finding(WHITELIST, f"expires {whitelist.expires} UTC: sign it anew before", is_warning=True)
-
-
-def _fetch(store: Store, path: str) -> None:
-    size = 0
-    try:
-        with open(path, "xb") as file:
-            for piece in store.fetch(REFLOG):
-                size += len(piece)
-                if size > _MAX_REFLOG:
-                    raise CorruptObject(f"{REFLOG} is longer than {_MAX_REFLOG} bytes")
-                file.write(piece)
-    except OSError as error:
-        raise StoreFull(f"cannot write {path}: {error.strerror}") from error
 
 
 def _digest_findings(path: str, manifest: Manifest, known: ContentHash | None) -> Iterator[Finding]:

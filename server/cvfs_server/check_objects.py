@@ -7,7 +7,7 @@ the repository, and a part is one directory of `data/`. Knows no catalog. Source
 import contextlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
@@ -149,22 +149,35 @@ def check_objects(check: ObjectCheck, references: References, workers: int | Non
 def inflate(store: Store, content: ContentHash, path: str, limit: int) -> int:
     """Write the content of a zlib object of at most `limit` bytes to the new file `path`; its length.
 
-    Raises StoreError: StoreFull where it cannot be written, CorruptObject for a longer one.
+    Raises StoreError, and then leaves no file: StoreFull where it cannot be written, CorruptObject for a longer one.
     """
-    wanted, size = Wanted(content, Compression.ZLIB, None), 0
+    wanted = Wanted(content, Compression.ZLIB, None)
+    with contextlib.closing(Verified(store, os.path.dirname(path)).read(wanted)) as pieces:
+        return write_bounded(pieces, path, limit)
+
+
+def write_bounded(pieces: Iterable[bytes], path: str, limit: int) -> int:
+    """Write at most `limit` bytes to the new file `path`; their number. Raises as `inflate` does."""
+    size = 0
     try:
-        with (
-            open(path, "xb") as file,
-            contextlib.closing(Verified(store, os.path.dirname(path)).read(wanted)) as pieces,
-        ):
+        with open(path, "xb") as file:
             for piece in pieces:
                 size += len(piece)
                 if size > limit:
-                    raise CorruptObject(f"{content.path}: inflates to more than {limit} bytes")
+                    raise CorruptObject(f"longer than {limit} bytes, refused")
                 file.write(piece)
     except OSError as error:
+        _forget(path)
         raise StoreFull(f"cannot write {path}: {error.strerror}") from error
+    except StoreError:
+        _forget(path)
+        raise
     return size
+
+
+def _forget(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _drain(verified: Verified, wanted: Wanted) -> None:

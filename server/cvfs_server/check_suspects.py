@@ -15,17 +15,17 @@ _NO_NUMBER = "typeof({0}) <> 'integer' OR {0} < 0"
 _SUSPECTS = (
     (
         "a row with an empty or impossible name",
-        f"(md5path_1, md5path_2) IS NOT (?, ?) AND ({_NO_BYTES.format('name')} OR name IN ('', '.', '..') OR "
+        f"NOT is_root AND ({_NO_BYTES.format('name')} OR name IN ('', '.', '..') OR "
         "length(CAST(name AS BLOB)) > 1024 OR instr(CAST(name AS BLOB), X'2F'))",
     ),
     (
         "the column symlink holds no text: the original client crashes",
-        f"{_NO_BYTES.format('symlink')} OR (?, ?) IS NULL",
+        _NO_BYTES.format("symlink"),
     ),
     (
         "a column holds no number, or none that makes sense",
         f"typeof(mtime) <> 'integer' OR mode > 65535 OR {_NO_NUMBER.format('mode')} OR {_NO_NUMBER.format('size')} OR "
-        f"{_NO_NUMBER.format('flags')} OR (?, ?) IS NULL",
+        + _NO_NUMBER.format("flags"),
     ),
 )
 _MOST = 20
@@ -34,11 +34,11 @@ _DEEPEST = 1000
 
 def suspect_rows(database: ForeignDatabase, mountpoint: bytes) -> Iterator[Finding]:
     """The first rows of each kind that no reader accepts. Raises FormatError if the file cannot be asked."""
-    root = path_hash(mountpoint)
+    columns = "name, parent_1, parent_2, md5path_1 IS ? AND md5path_2 IS ? AS is_root"
     for what, condition in _SUSPECTS:
-        query = f"SELECT name, parent_1, parent_2, md5path_1, md5path_2 FROM catalog WHERE {condition} LIMIT {_MOST}"
-        for name, *keys in database.query(query, root):
-            path = mountpoint if tuple(keys[2:]) == root else _directory(database, mountpoint, keys[:2]) + _part(name)
+        query = f"SELECT {columns} FROM catalog WHERE {condition} LIMIT {_MOST}"
+        for name, *parent, is_root in database.query(query, path_hash(mountpoint)):
+            path = mountpoint if is_root else _directory(database, mountpoint, parent) + _part(name)
             yield fault(path, what)
 
 

@@ -1,5 +1,6 @@
 """The tag database against its own rules; opens no catalog. Source: FORMAT sections 5.14, 6."""
 
+import os
 from collections.abc import Iterator
 
 from cvfs.errors import UsageError
@@ -18,7 +19,10 @@ def read_history(store: Store, content: ContentHash, scratch: str) -> History:
     """The tags of a revision. Raises StoreError or FormatError."""
     path = f"{scratch}/{content.name}"
     inflate(store, content, path, _MAX_HISTORY)
-    return History.read(path)
+    try:
+        return History.read(path)
+    finally:
+        os.unlink(path)
 
 
 def tag_findings(store: Store, manifest: Manifest, history: History, *, existence: bool) -> Iterator[Finding]:

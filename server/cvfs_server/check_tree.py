@@ -149,7 +149,7 @@ class CatalogWalk:
             if nested.path in self._known:
                 # Its own place in the tree is the only one; following both would let catalogs multiply.
                 visit.own = None
-                yield fault(nested.path, "a nested catalog is registered here more than once")
+                yield fault(nested.path, "registered a second time as nested catalog: followed once")
                 continue
             self._known.add(nested.path)
             self._pending.append(_Visit(nested, visit, check.mountpoints.get(nested.path)))

@@ -12,8 +12,11 @@ class Finding(NamedTuple):
 
 
 def shown(path: bytes) -> str:
-    """A path as people read it; bytes that are no UTF-8 are escaped."""
-    return path.decode("utf-8", "backslashreplace") or "/"
+    """A path as people read it, on one line: what is no UTF-8 and what cannot be printed is escaped."""
+    text = path.decode("utf-8", "backslashreplace")
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text or "/"
 
 
 def fault(path: bytes, what: str, *, is_warning: bool = False) -> Finding:
