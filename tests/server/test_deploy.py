@@ -120,7 +120,7 @@ def _user() -> str:
 
 def _let_workers_in(prefix: Path) -> None:
     """The directories that pytest makes are the user's alone."""
-    for directory in (prefix, prefix.parent, prefix.parent.parent):
+    for directory in (prefix, *prefix.parents):
         mode = directory.stat().st_mode
         if os.geteuid() == 0 and mode & 0o011 != 0o011:
             directory.chmod(mode | 0o011)
