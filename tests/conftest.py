@@ -7,21 +7,29 @@ import http.server
 import json
 import os
 import shutil
+import stat
 import tarfile
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from cvfs.client.repository import Repository
+from cvfs.format.dirent import DirectoryEntry
 from cvfs.format.manifest import parse as parse_manifest
-from cvfs.format.signature import sign_manifest, sign_whitelist, split_signed
+from cvfs.format.signature import load_public_key, sign_manifest, sign_whitelist, split_signed
 from cvfs.format.whitelist import parse as parse_whitelist
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
+from cvfs.store.local import LocalStore
+from cvfs_server.check import CheckOptions, check
+from cvfs_server.findings import Finding
 from cvfs_server.mkfs import mkfs
 from cvfs_server.publish import PublishOptions, PublishReport, publish
 from cvfs_server.settings import RepositorySettings, default_settings
@@ -243,6 +251,13 @@ class OwnRepository:
         """What clients see; to be closed."""
         return Repository.open(self.url, self.public_key, fqrn=self.fqrn, tag=tag)
 
+    def check(self, **options: Any) -> list[Finding]:
+        """What is wrong with it: all objects are read."""
+        keys = (load_public_key(Path(self.public_key).read_bytes()),)
+        chosen = CheckOptions(**{"integrity": True, "public_keys": keys, "now": time.time(), "workers": 1, **options})
+        with tempfile.TemporaryDirectory() as scratch:
+            return list(check(LocalStore(self.settings.storage), self.manifest(), chosen, scratch))
+
     def manifest(self) -> Any:
         """The published manifest, whose signature a client checks."""
         return parse_manifest(split_signed((self.storage / ".cvmfspublished").read_bytes()).payload)
@@ -261,3 +276,223 @@ def new_repository(tmp_path) -> Callable[..., OwnRepository]:
         return repository
 
     return make
+
+
+class Looked(NamedTuple):
+    """What a user sees of one name in a tree; sizes and links of directories are left out: file systems differ.
+
+    `together` are the names of the same file in the same directory.
+    """
+
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    size: int
+    content: bytes
+    xattrs: tuple[tuple[str, bytes], ...]
+    together: tuple[bytes, ...]
+
+
+def look(top: bytes) -> dict[bytes, Looked]:
+    """A tree by way of the kernel: every path below `top`, which is the empty path, and what is there."""
+    found = {b"": _look_at(top, ())}
+    pending = [b""]
+    while pending:
+        directory = pending.pop()
+        names = [directory + b"/" + name for name in os.listdir(top + directory)]
+        status = {name: os.lstat(top + name) for name in names}
+        for name in names:
+            same = [other for other in names if os.path.samestat(status[name], status[other])]
+            found[name] = _look_at(top + name, tuple(sorted(same)))
+            if stat.S_ISDIR(status[name].st_mode):
+                pending.append(name)
+    return found
+
+
+def _look_at(place: bytes, together: tuple[bytes, ...]) -> Looked:
+    status = os.lstat(place)
+    kind = stat.S_IFMT(status.st_mode)
+    size, content = {stat.S_IFDIR: 0, stat.S_IFREG: status.st_size}.get(kind, status.st_rdev), b""
+    if kind == stat.S_IFREG:
+        content = Path(os.fsdecode(place)).read_bytes()
+    elif kind == stat.S_IFLNK:
+        content = os.readlink(place)
+        size = status.st_size
+    named = sorted(os.listxattr(place, follow_symlinks=False))
+    values = tuple((name, os.getxattr(place, name, follow_symlinks=False)) for name in named if _is_published(name))
+    return Looked(status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, size, content, values, together)
+
+
+def _is_published(attribute: str) -> bool:
+    return attribute.startswith(("user.test", "trusted."))
+
+
+class RandomEdits:
+    """Changes to a source tree, each drawn from a source of randomness that a test may replay; a dirtab is left alone.
+
+    Directories get markers of nested catalogs; the file types, names and sizes are those that publishing may stumble on.
+    """
+
+    NAMES = (b"a", b"b", b"c", b"a b", b"\xff\xfe", b"new\nline", b"x" * 255, b"-", b"*", "\u00fc".encode(), b".cvmfs-")
+    SIZES = (0, 1, 100, 4096, 4097, 20000, 60000)
+    MARKER = b".cvmfscatalog"
+    DIRTAB = b".cvmfsdirtab"
+
+    def __init__(self, top: bytes, random: Random) -> None:
+        self._top = top
+        self._random = random
+
+    def run(self, count: int) -> None:
+        """So many changes; those that are impossible at the moment do nothing."""
+        changes = [self._file, self._file, self._directory, self._directory, self._link, self._hard_link, self._fifo]
+        changes += [self._remove, self._change, self._mode, self._owner, self._time, self._attribute, self._move]
+        changes += [self._mark, self._mark, self._unmark, self._swap]
+        for _ in range(count):
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                self._random.choice(changes)()
+
+    def _entries(self, *, directories: bool) -> list[bytes]:
+        found = [self._top] if directories else []
+        for where, inside, files in os.walk(self._top):
+            places = [os.path.join(where, name) for name in inside + files if name != self.DIRTAB]
+            found += [place for place in places if stat.S_ISDIR(os.lstat(place).st_mode) == directories]
+        return sorted(found)
+
+    def _any(self, *, directories: bool) -> bytes:
+        entries = self._entries(directories=directories)
+        if not entries:
+            raise FileNotFoundError
+        return self._random.choice(entries)
+
+    def _new(self) -> bytes:
+        place = os.path.join(self._any(directories=True), self._random.choice(self.NAMES))
+        if len(place) > 3000:
+            raise FileNotFoundError
+        return place
+
+    def _file(self) -> None:
+        self._write(self._new(), os.O_EXCL)
+
+    def _write(self, place: bytes, flag: int) -> None:
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | flag, 0o644)
+        with open(descriptor, "wb") as file:
+            file.write(self._random.randbytes(self._random.choice(self.SIZES)))
+
+    def _directory(self) -> None:
+        os.mkdir(self._new())
+
+    def _link(self) -> None:
+        os.symlink(self._random.choice((b"a", b"../b", b"/nowhere", b"$X", b"\xff" * 1000)), self._new())
+
+    def _hard_link(self) -> None:
+        os.link(self._any(directories=False), self._new(), follow_symlinks=False)
+
+    def _fifo(self) -> None:
+        os.mkfifo(self._new())
+
+    def _remove(self) -> None:
+        self._delete(self._any(directories=self._random.random() < 0.3))
+
+    def _delete(self, place: bytes) -> None:
+        if place == self._top:
+            return
+        if os.path.isdir(place) and not os.path.islink(place):
+            shutil.rmtree(place)
+        else:
+            os.unlink(place)
+
+    def _change(self) -> None:
+        place = self._any(directories=False)
+        if stat.S_ISREG(os.lstat(place).st_mode) and os.path.basename(place) != self.MARKER:
+            self._write(place, os.O_TRUNC)
+
+    def _mode(self) -> None:
+        place = self._any(directories=self._random.random() < 0.3)
+        if not os.path.islink(place):
+            os.chmod(place, self._random.choice((0o755, 0o700, 0o4711, 0o1777, 0o644)))
+
+    def _owner(self) -> None:
+        place = self._any(directories=self._random.random() < 0.3)
+        os.chown(place, self._random.randrange(3), self._random.randrange(3), follow_symlinks=False)
+
+    def _time(self) -> None:
+        stamp = self._random.choice((0, 1, 10**18 + 999_999_999))
+        os.utime(self._any(directories=self._random.random() < 0.3), ns=(stamp, stamp), follow_symlinks=False)
+
+    def _attribute(self) -> None:
+        place = self._any(directories=self._random.random() < 0.3)
+        if stat.S_IFMT(os.lstat(place).st_mode) in (stat.S_IFREG, stat.S_IFDIR):
+            value = self._random.randbytes(self._random.choice((0, 1, 255)))
+            os.setxattr(place, f"user.test{self._random.randrange(3)}", value)
+
+    def _move(self) -> None:
+        source = self._any(directories=self._random.random() < 0.6)
+        target = self._new()
+        inside = (target + b"/").startswith(source + b"/")
+        if source != self._top and os.path.basename(source) != self.MARKER and not inside:
+            self._delete(target) if os.path.lexists(target) else None
+            os.rename(source, target)
+
+    def _mark(self) -> None:
+        place = self._any(directories=True)
+        if place != self._top:
+            self._write(os.path.join(place, self.MARKER), os.O_EXCL)
+
+    def _unmark(self) -> None:
+        marked = [place for place in self._entries(directories=False) if os.path.basename(place) == self.MARKER]
+        if marked:
+            os.unlink(self._random.choice(marked))
+
+    def _swap(self) -> None:
+        """Something else under the same name."""
+        place = self._any(directories=self._random.random() < 0.5)
+        if place == self._top or os.path.basename(place) == self.MARKER:
+            return
+        self._delete(place)
+        self._random.choice((os.mkdir, os.mkfifo, lambda path: os.symlink(b"a", path), self._touch))(place)
+
+    def _touch(self, place: bytes) -> None:
+        self._write(place, os.O_EXCL)
+
+
+@pytest.fixture
+def random_edits() -> type[RandomEdits]:
+    """Changes to a source tree at random."""
+    return RandomEdits
+
+
+@pytest.fixture(name="look")
+def look_fixture() -> Callable[[bytes], dict[bytes, Looked]]:
+    """Looks at a whole tree by way of the kernel."""
+    return look
+
+
+@pytest.fixture
+def look_through() -> Callable[[Repository], dict[bytes, Looked]]:
+    """The same of a published tree, without a kernel; checks link counts on the way."""
+    return _look_through
+
+
+def _look_through(repository: Repository) -> dict[bytes, Looked]:
+    found, pending = {b"": _looked(repository, b"", repository.lookup(b""), ())}, [b""]
+    while pending:
+        directory = pending.pop()
+        entries = {directory + b"/" + entry.name: entry for entry in repository.listing(directory)}
+        subdirectories = [path for path, entry in entries.items() if entry.is_directory]
+        assert repository.lookup(directory).hardlinks == 2 + len(subdirectories)
+        for path, entry in entries.items():
+            group = entry.hardlink_group
+            same = [path, *(p for p, other in entries.items() if group and other.hardlink_group == group and p != path)]
+            assert entry.is_directory or entry.linkcount == len(same)
+            found[path] = _looked(repository, path, entry, tuple(sorted(same)))
+        pending += subdirectories
+    return found
+
+
+def _looked(repository: Repository, path: bytes, entry: DirectoryEntry, together: tuple[bytes, ...]) -> Looked:
+    content = repository.read(path) if entry.is_regular else entry.symlink
+    xattrs = tuple(sorted((os.fsdecode(name), value) for name, value in repository.xattrs(path).items()))
+    stamp = entry.mtime * 10**9 + (entry.mtime_ns or 0)
+    size = 0 if entry.is_directory else entry.size
+    return Looked(entry.mode, entry.uid, entry.gid, stamp, size, content, xattrs, together)

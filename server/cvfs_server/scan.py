@@ -224,8 +224,12 @@ class _Scan:
             return Dirtab()
         except OSError as error:
             raise _unpublishable(b"/" + DIRTAB, error) from error
-        with open(descriptor, "rb") as file:
-            text = file.read(_MAX_DIRTAB + 1)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Unpublishable(f"/{DIRTAB.decode()}: must be a regular file")
+            text = os.read(descriptor, _MAX_DIRTAB + 1)
+        finally:
+            os.close(descriptor)
         if len(text) > _MAX_DIRTAB:
             raise Unpublishable(f"/{DIRTAB.decode()}: longer than {_MAX_DIRTAB} bytes")
         return parse_dirtab(text)
