@@ -110,11 +110,13 @@ class Inodes:
             if not node.entry.is_directory and parent_path(node.path) not in directories:
                 self.detach(node)
 
-    def detach_below(self, path: bytes) -> None:
-        """The directory at `path` is gone, and with it everything beneath."""
-        below = path + b"/"
+    def detach_below(self, directories: Container[bytes]) -> None:
+        """These directories are gone, and with them everything beneath: one pass, however many they are."""
         for node in list(self._by_key.values()):
-            if node.path == path or node.path.startswith(below):
+            path = node.path
+            while path and path not in directories:
+                path = parent_path(path)
+            if path:
                 self.detach(node)
 
     def _drop(self, node: Node) -> None:

@@ -225,9 +225,7 @@ class Volume:
     def _replace(self, differences: Iterable[Difference]) -> None:
         # All are found before one is moved: the members of a hard-link group are one node.
         nodes = [(self._known(difference), difference.new) for difference in differences]
-        for node, new in nodes:
-            if node is not None:
-                self._succeed(node, new)
+        self._succeed((node, new) for node, new in nodes if node is not None)
 
     def _known(self, difference: Difference) -> Node | None:
         return self._inodes.at(self._key(self._shown, difference.path, difference.old))
@@ -244,7 +242,7 @@ class Volume:
         # The name, first of the columns, differs within a hard-link group. Anything else is left from a revision in
         # which nobody compared this directory.
         if node is not None and node.entry[1:] != entry[1:]:
-            self._succeed(node, entry)
+            self._succeed([(node, entry)])
         return self._inodes.assign(key, path, entry)
 
     def _key(self, shown: Directories, path: bytes, entry: DirectoryEntry | None) -> Key:
@@ -254,13 +252,18 @@ class Volume:
         catalog = shown.repository.tree.governing(path[: path.rindex(b"/")])
         return catalog.path, entry.hardlink_group, entry.digest or b"", entry.mtime
 
-    def _succeed(self, node: Node, new: DirectoryEntry | None) -> None:
-        if keeps_number(node.entry, new) and new is not None:
-            node.entry = new
-        elif node.entry.is_directory:
-            self._inodes.detach_below(node.path)
-        else:
-            self._inodes.detach(node)
+    def _succeed(self, successions: Iterable[tuple[Node, DirectoryEntry | None]]) -> None:
+        """What the nodes' paths show from now on. All requests wait meanwhile: the table is gone through once at most."""
+        gone: set[bytes] = set()
+        for node, new in successions:
+            if keeps_number(node.entry, new) and new is not None:
+                node.entry = new
+            elif node.entry.is_directory:
+                gone.add(node.path)
+            else:
+                self._inodes.detach(node)
+        if gone:
+            self._inodes.detach_below(gone)
 
     def _attributes(self, node: Node) -> Attributes:
         entry = node.entry

@@ -71,7 +71,7 @@ def test_a_detached_number_lives_until_it_is_forgotten(table, row):
 def test_a_directory_takes_along_what_is_below_and_nothing_beside(table, row):
     paths = (b"/d", b"/d/f", b"/d/e/f", b"/d2", b"/d2/f", b"/a/d")
     nodes = {path: add(table, row, path, references=1) for path in paths}
-    table.detach_below(b"/d")
+    table.detach_below({b"/d"})
     assert {path for path in paths if table.at(path) is None} == {b"/d", b"/d/f", b"/d/e/f"}
     assert all(table.node(node.ino) is node for node in nodes.values())
 

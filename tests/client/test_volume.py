@@ -434,6 +434,22 @@ def test_after_a_switch_everything_is_new_and_what_was_open_stays(opened, tiny, 
     assert len(unchanged) > 100
 
 
+def test_a_tree_that_goes_is_looked_for_once_whatever_its_size(opened, tiny, monkeypatch):
+    """The switch holds the lock that every request needs: one look at all numbers, not one for each directory."""
+    before, after = opened(tiny, tag="s5"), opened(tiny, tag="s1")
+    shown = Volume(before)
+    held = {path: find(shown, path) for path, entry in before.walk() if entry.is_directory}
+    stays = {path for path, entry in after.walk() if entry.is_directory}
+    gone = held.keys() - stays
+    passes, detach = [], shown._inodes.detach_below
+    monkeypatch.setattr(shown._inodes, "detach_below", lambda paths: (passes.append(set(paths)), detach(paths)))
+    switch(shown, after)
+    assert len(passes) == 1
+    assert len(gone) > 1
+    assert gone <= passes[0]
+    assert all(shown._inodes.node(held[path].ino).detached == (path in gone) for path in held if path)
+
+
 def test_a_switch_waits_for_directories_that_nobody_compared(opened, tiny):
     shown = Volume(opened(tiny, tag="s1"))
     newer = opened(tiny, tag="s5")
