@@ -91,6 +91,11 @@ class Catalog:
         if self.root_prefix != root_prefix:
             raise FormatError(f"a catalog for {self.root_prefix!r} was found at {self.mountpoint!r}")
 
+    def check_numbers(self) -> None:
+        """Raises FormatError if a number among the properties is none: of use to nobody who follows this catalog."""
+        for key in ("revision", "last_modified", "TTL"):
+            _number(self.properties, key, 0)
+
     @property
     def revision(self) -> int:
         return _number(self.properties, "revision", 0)
@@ -181,7 +186,6 @@ class Catalog:
         )
         last = (-_LARGEST - 1, -_LARGEST - 1, -1, -1)
         while page := self._query(query, last):
-            _check_keys(page, 0, 4)
             _check_keys(page, 0, 4)
             last = _advanced(last, [row[:4] for row in page])
             chunks = [Chunk(*row[2:]) for row in page]

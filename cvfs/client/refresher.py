@@ -72,6 +72,9 @@ class Refresher:
         self._stopped = False
         self.freshness = Freshness(clock(), clock())
         self.due = clock() + self._interval()
+        if volume.repository.revision.offline:
+            self.freshness = Freshness(clock(), 0.0, "no server answered: the last verified revision is shown")
+            self.due = clock() + min(RETRY_AFTER, self._interval())
 
     def start(self) -> None:
         """Start the thread."""
@@ -184,7 +187,8 @@ def newer_revision(current: Repository) -> Repository | None:
     if revision.root_hash == current.revision.root_hash:
         return None
     newer = current.at(revision)
-    newer.tree.root()
+    # Refused whole, before anything is shown: the thread that follows goes by these numbers.
+    newer.tree.root().check_numbers()
     return newer
 
 

@@ -16,7 +16,7 @@ from cvfs.client.reading import MAX_READ
 from cvfs.client.refresher import Refresher, newer_revision
 from cvfs.client.repository import Repository
 from cvfs.client.volume import Volume
-from cvfs.errors import CorruptObject, NotFound, TrustError, Unreachable
+from cvfs.errors import CorruptObject, FormatError, NotFound, TrustError, Unreachable
 from cvfs.format.dirent import DirectoryEntry, Flag
 
 TAGS = ("s1", "s2", "s3", "s4", "s5")
@@ -430,9 +430,27 @@ def test_a_success_ends_the_trouble(between, clock):
 )
 def test_how_often(clock, ttl, max_ttl, interval):
     root = SimpleNamespace(ttl=ttl)
-    repository = SimpleNamespace(tree=SimpleNamespace(root=lambda: root), settings=SimpleNamespace(max_ttl=max_ttl))
+    repository = SimpleNamespace(
+        tree=SimpleNamespace(root=lambda: root),
+        settings=SimpleNamespace(max_ttl=max_ttl),
+        revision=SimpleNamespace(offline=False),
+    )
     follower = Refresher(SimpleNamespace(repository=repository), None, lambda _: None, lambda: clock.now)
     assert follower.due - clock.now == interval
+
+
+def test_a_mount_that_began_offline_says_so_and_asks_again_soon(publication, opened, clock):
+    published = publication()
+    opened(published)
+    manifest = published.storage / ".cvmfspublished"
+    text = manifest.read_bytes()
+    manifest.unlink()
+    follower = Refresher(Volume(opened(published)), None, newer_revision, lambda: clock.now)
+    assert "no server answered" in follower.freshness.trouble
+    assert follower.due - clock.now <= refresher.RETRY_AFTER
+    manifest.write_bytes(text)
+    follower._attempt()
+    assert follower.freshness == refresher.Freshness(clock.now, clock.now)
 
 
 def test_the_thread_attempts_when_it_is_due_and_ends_when_told(between, clock):
@@ -491,4 +509,21 @@ def test_a_root_catalog_that_cannot_be_had_is_no_revision(publication, opened):
     published.publish("s4")
     published.flip(published.tag("s4")[0].path)
     with pytest.raises(CorruptObject):
+        newer_revision(current)
+
+
+@pytest.mark.parametrize("name", ["TTL", "revision"])
+def test_a_root_catalog_with_a_number_that_is_none_is_no_revision(publication, opened, monkeypatch, name):
+    published = publication()
+    current = opened(published)
+    published.publish("s4")
+    at = Repository.at
+
+    def damaged(repository, revision):
+        newer = at(repository, revision)
+        newer.tree.root().properties[name] = "soon"
+        return newer
+
+    monkeypatch.setattr(Repository, "at", damaged)
+    with pytest.raises(FormatError, match=name):
         newer_revision(current)
