@@ -16,7 +16,8 @@ class Failover:
     Unreachable moves on to the next store for this and all later requests; MissingObject asks the next one for this
     request alone. A stream that breaks after its first piece cannot be begun again here: it moves on as well and raises
     Unreachable, and whoever asked asks again (`Verified` does). Nothing is ever missing as long as a store that might
-    have it was out of reach.
+    have it was out of reach. Who asks for a fresh copy got a bad one: then the next store is asked first, for this
+    request alone.
     """
 
     def __init__(self, stores: Sequence[Store]) -> None:
@@ -31,7 +32,7 @@ class Failover:
             pieces = store.fetch(path, fresh=fresh, span=span)
             return next(pieces, None), pieces
 
-        number, (first, rest) = self._first_answer(path, start)
+        number, (first, rest) = self._first_answer(path, start, skipped=int(fresh))
         if first is None:
             return
         yield first
@@ -54,11 +55,11 @@ class Failover:
         except MissingObject:
             return False
 
-    def _first_answer(self, path: str, ask: Callable[[Store], _Answer]) -> tuple[int, _Answer]:
-        """Number and answer of the first store, beginning with the preferred one, that has what is asked for."""
+    def _first_answer(self, path: str, ask: Callable[[Store], _Answer], skipped: int = 0) -> tuple[int, _Answer]:
+        """Number and answer of the first store that has what is asked for, beginning `skipped` behind the preferred."""
         missing: MissingObject | None = None
         broken: Unreachable | None = None
-        for number in self._order():
+        for number in self._order(skipped):
             try:
                 return number, ask(self._stores[number])
             except MissingObject as error:
@@ -72,8 +73,8 @@ class Failover:
             f"{path}: none of {len(self._stores)} servers has an answer, the last one: {broken}"
         ) from broken
 
-    def _order(self) -> list[int]:
-        first, count = self._preferred, len(self._stores)
+    def _order(self, skipped: int) -> list[int]:
+        first, count = self._preferred + skipped, len(self._stores)
         return [(first + step) % count for step in range(count)]
 
     def _leave(self, number: int) -> None:

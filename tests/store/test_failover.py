@@ -1,8 +1,12 @@
 import pytest
 
-from cvfs.errors import MissingObject, Unreachable
+from cvfs.compression import Compression
+from cvfs.errors import CorruptObject, MissingObject, Unreachable
+from cvfs.hashes import Algorithm, ContentHash
+from cvfs.store.base import Wanted
 from cvfs.store.failover import Failover
 from cvfs.store.memory import MemoryStore
+from cvfs.store.verified import Verified
 
 
 class Scripted:
@@ -95,6 +99,28 @@ def test_passes_on_how_to_ask():
     inner = Scripted(b"x")
     list(Failover([inner]).fetch("a", fresh=True, span=(3, 1)))
     assert inner.asked == [("a", True, (3, 1))]
+
+
+def test_a_fresh_copy_comes_from_another_store_for_this_request_alone():
+    stores = [MemoryStore({"a": b"bad", "b": b"1"}), MemoryStore({"a": b"good", "b": b"2"})]
+    store = Failover(stores)
+    assert b"".join(store.fetch("a", fresh=True)) == b"good"
+    assert b"".join(store.fetch("b")) == b"1"
+
+
+def test_a_fresh_copy_that_only_one_store_has_comes_from_there():
+    store = Failover([MemoryStore({"a": b"1"}), MemoryStore({})])
+    assert b"".join(store.fetch("a", fresh=True)) == b"1"
+
+
+def test_a_corrupt_copy_on_one_server_costs_nothing_but_a_request():
+    data = b"content"
+    content = ContentHash.of(data, Algorithm.SHA1)
+    bad, good = MemoryStore({content.path: b"kontent"}), MemoryStore({content.path: data})
+    wanted = Wanted(content, Compression.NONE, len(data))
+    assert b"".join(Verified(Failover([bad, good])).read(wanted)) == data
+    with pytest.raises(CorruptObject):
+        list(Verified(Failover([bad, bad])).read(wanted))
 
 
 def test_an_empty_file_is_an_answer():
