@@ -96,7 +96,9 @@ class Repository:
         """The newest revision, or that of a tag or root hash, of the repository at `url` (`;` separates servers).
 
         `public_key` is the file of the master public key; it is not needed with `root_hash`, which is the trust anchor
-        itself. `fqrn` is by default the last component of the URL. Without `cache_dir` nothing is kept on disk.
+        itself. `fqrn` is by default the last component of the URL. Without `cache_dir` nothing is kept on disk; with it
+        the newest revision seen is remembered beside it, in `<cache_dir>.trust`: nothing older is accepted from then on,
+        and while no server answers that one is opened.
 
         Raises TrustError if anything on the way does not verify, StoreError if no server answers, UsageError.
         """

@@ -104,14 +104,14 @@ def settings_from(fqrn: str, parameters: Mapping[str, str]) -> Settings:
         open_messages=get.flag("CVFS_OPEN_MESSAGES", default=False),
         posix_acl=get.flag("CVMFS_ENFORCE_ACLS", default=False),
         workspace=get.text("CVMFS_WORKSPACE", "") or cache_dir,
-        trust_state=get.text("CVFS_TRUST_STATE_DIR", "") or _trust_beside(parameters, base),
+        trust_state=get.text("CVFS_TRUST_STATE_DIR", "") or _trust_beside(get.text("CVMFS_CACHE_DIR", ""), base),
         variables=dict(parameters),
     )
 
 
-def _trust_beside(parameters: Mapping[str, str], base: str) -> str:
+def _trust_beside(private_cache: str, base: str) -> str:
     """Outside of the cache, which may be wiped, but beside it: a private cache has a private memory."""
-    private = parameters.get("CVMFS_CACHE_DIR", "").rstrip("/")
+    private = private_cache.rstrip("/")
     return f"{private}.trust" if private else f"{base}/trust"
 
 
@@ -137,6 +137,7 @@ def settings_for_url(
         public_keys=(public_key,) if public_key else (),
         proxy=None if proxy in (None, "DIRECT") else proxy,
         cache_dir=cache_dir,
+        trust_state=_trust_beside(cache_dir, "") if cache_dir else None,
         tag=tag,
         root_hash=_root_hash("root_hash", root_hash) if root_hash else None,
     )

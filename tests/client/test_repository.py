@@ -1,5 +1,6 @@
 """A revision as a Python object, over file:// and over HTTP."""
 
+import gc
 import hashlib
 import io
 import os
@@ -16,6 +17,7 @@ from cvfs.errors import (
     NotADirectory,
     NotALink,
     NotFound,
+    TrustError,
     Unreachable,
     UsageError,
 )
@@ -67,6 +69,22 @@ def test_a_failure_to_open_leaves_no_session_behind(tiny, tmp_path):
     with pytest.raises(NotFound):
         Repository.open(f"file://{tiny.storage}", tiny.public_key, tag="none", cache_dir=tmp_path / "cache")
     assert [name for name in os.listdir(tmp_path / "cache" / "txn") if name.endswith(".lock")] == []
+
+
+def test_beside_a_cache_the_newest_seen_is_remembered(publication, tmp_path):
+    published = publication()
+    published.publish("s4")
+    arguments = {"public_key": published.repository.public_key, "cache_dir": tmp_path / "cache"}
+    url = f"file://{published.storage}"
+    with Repository.open(url, fqrn=published.fqrn, **arguments) as repository:
+        newest = repository.number
+    manifest = published.storage / ".cvmfspublished"
+    manifest.rename(tmp_path / "away")
+    with Repository.open(url, fqrn=published.fqrn, **arguments) as repository:
+        assert (repository.number, repository.revision.offline) == (newest, True)
+    manifest.write_bytes((published.repository.storage / ".cvmfspublished").read_bytes())
+    with pytest.raises(TrustError, match=r"rollback.*cache\.trust"):
+        Repository.open(url, fqrn=published.fqrn, **arguments)
 
 
 def test_the_second_opening_fetches_the_documents_only(tiny, tmp_path, web):
@@ -191,6 +209,8 @@ def test_a_file_is_a_stream_of_the_io_module(repository):
 
 
 def descriptors() -> int:
+    # What failed openings of other tests left to the collector does not count.
+    gc.collect()
     return len(os.listdir("/proc/self/fd"))
 
 
