@@ -24,6 +24,8 @@ _BATCH = 256
 _BATCH_SECONDS = 5.0
 # Uses between two batches that are remembered; those beyond do not count for the order of eviction.
 _RECENT = 16384
+# By then the kernel has written to the disk what was written to a file: after 30 s at the latest, unless it was told otherwise.
+_FLUSHED_AFTER = 120 * 10**9
 
 _Answer = TypeVar("_Answer")
 
@@ -272,18 +274,20 @@ class ObjectCache:
     def _reconcile(self, dead: list[DeadSession]) -> None:
         """Make the books say what the directory holds.
 
-        After a machine went down, contents that had not been recorded, or have another length than recorded, may never
-        have reached the disk whole: they are dropped.
+        After a machine went down, contents that had not been recorded, have another length than recorded, or were written
+        shortly before the end may never have reached the disk whole: they are dropped.
         """
         rows = dict(self._books.records())
         mistrusted = any(session.with_machine for session in dead)
+        found = list(self._walk())
+        # The end came after the newest was written; a length may be on the disk before the bytes are.
+        flushed = max((status.st_mtime_ns for _, status in found), default=0) - _FLUSHED_AFTER
         adopted: dict[str, Record] = {}
-        for name, status in self._walk():
-            if name in rows and rows[name].size == status.st_size:
-                continue
-            if mistrusted:
+        for name, status in found:
+            recorded = name in rows and rows[name].size == status.st_size
+            if mistrusted and not (recorded and status.st_mtime_ns < flushed):
                 self._files.remove(name)
-            else:
+            elif not recorded:
                 adopted[name] = Record(status.st_size, status.st_mtime_ns)
         self._books.record(adopted, (), 0)
         self._books.forget(name for name in rows if not self._files.present(name))

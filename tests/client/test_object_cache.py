@@ -407,18 +407,23 @@ def test_after_a_process_crash_unrecorded_contents_are_adopted(make):
     assert again.usage() == (1000, 10_000)
 
 
-def test_after_a_machine_crash_only_recorded_contents_are_trusted(make, tmp_path):
+def test_after_a_machine_crash_only_what_was_recorded_and_surely_written_is_trusted(make, tmp_path):
     cache = make(10_000)
-    _insert(cache, 1)
-    _insert(cache, 2)
+    for number in (1, 2, 4):
+        _insert(cache, number)
     cache.flush()
     _insert(cache, 3)
-    os.truncate(tmp_path / "cache" / _content(2)[0].path.removeprefix("data/"), 500)
+    places = {n: tmp_path / "cache" / _content(n)[0].path.removeprefix("data/") for n in (1, 2, 3, 4)}
+    os.truncate(places[2], 500)
+    # Of the right length, but its bytes were still on their way to the disk.
+    places[4].write_bytes(bytes(places[4].stat().st_size))
+    for number in (1, 2, 3):
+        os.utime(places[number], (1000, 1000))
     lock = tmp_path / "cache" / "txn" / f"{cache._files.session}.lock"
     _crash(cache)
     lock.write_bytes(b"the machine's start before this one")
     again = make(10_000)
-    assert [_has(again, number) for number in (1, 2, 3)] == [True, False, False]
+    assert [_has(again, number) for number in (1, 2, 3, 4)] == [True, False, False, False]
     assert again.usage() == (1000, 10_000)
 
 
