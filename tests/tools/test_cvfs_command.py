@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from click.testing import CliRunner
 
 from cvfs import __version__
 from cvfs.client.repository import Repository
+from cvfs.fuse import device
+from cvfs_tools import mounting
 from cvfs_tools.cvfs_command import main
 from cvfs_tools.running import one_line
 
@@ -417,6 +420,37 @@ def test_umount_cleans_up_after_a_killed_client(configuration, mountpoint):
     os.kill(json.loads(command("cvfs", "stat", mountpoint, "--json").stdout)["pid"], 9)
     assert command("cvfs", "umount", mountpoint).returncode == 0
     assert os.listdir(mountpoint) == []
+
+
+@pytest.mark.system
+def test_a_server_that_hangs_is_detached_without_asking_it(configuration, mountpoint):
+    assert command("cvfs", "mount", FQRN, mountpoint, "-o", f"config={configuration}").returncode == 0
+    pid = json.loads(command("cvfs", "stat", mountpoint, "--json").stdout)["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = command("cvfs", "umount", "-l", mountpoint)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert device.find_mount(mountpoint) is None
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.system
+def test_the_default_place_is_mounted_again_after_a_kill(configuration, mountpoint, monkeypatch):
+    """Nobody had looked at the mount, so the kernel itself cannot tell what is there."""
+    started = []
+    monkeypatch.setattr(mounting, "DEFAULT_PARENT", str(mountpoint.parent))
+    monkeypatch.setattr(mounting, "mount_in_background", lambda chosen, place, **_: started.append(place))
+    monkeypatch.setattr(mounting, "start_logging", lambda **_: None)
+    place = mountpoint.parent / FQRN
+    place.mkdir()
+    os.close(device.mount(str(place), device.MountOptions("dead")))
+    try:
+        result = CliRunner().invoke(main, ["mount", FQRN, "-o", f"config={configuration}"], prog_name="cvfs")
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+    assert (result.exit_code, result.output) == (0, "")
+    assert started == [str(place)]
 
 
 @pytest.mark.parametrize("place", ["/none", "/tmp", "no.such.repository"])

@@ -40,7 +40,8 @@ def mount(
     start_logging(debug=debug, file=logfile)
     chosen = settings(repository, **options)
     place = mountpoint or os.path.join(DEFAULT_PARENT, chosen.fqrn)
-    if not mountpoint and not os.path.ismount(place):
+    # Asked of the mount table: a mount whose server died or hangs is not looked into.
+    if not mountpoint and device.find_mount(place) is None:
         os.makedirs(place, exist_ok=True)
     if foreground:
         serve_mount(chosen, place, allow_other=allow_other)
@@ -55,7 +56,8 @@ def umount(mountpoints: tuple[str, ...], *, lazy: bool) -> None:
     """Unmount repositories, given by mount point or by fqrn."""
     for name in mountpoints:
         place = place_of(name)
-        if not device.clean_dead_mount(place):
+        # A server that hangs cannot be asked whether it is dead, and need not be.
+        if lazy or not device.clean_dead_mount(place):
             device.unmount(place, lazy=lazy)
 
 
