@@ -35,7 +35,8 @@ def mkfs(site: Site, settings: RepositorySettings, *, days: int = DEFAULT_DAYS, 
     """
     if os.path.exists(site.configuration(settings.fqrn)) or os.path.exists(f"{settings.storage}/.cvmfspublished"):
         raise UsageError(f"{settings.fqrn} exists already: remove it first, or choose another name")
-    now = int(time.time())
+    # First of all: what cannot be written down is refused before anything is made.
+    text, now = configuration_text(settings), int(time.time())
     _write_keys(site, settings.fqrn)
     storage = LocalStorage(settings.storage)
     storage.create()
@@ -45,7 +46,7 @@ def mkfs(site: Site, settings: RepositorySettings, *, days: int = DEFAULT_DAYS, 
     if replicable:
         storage.replace(MASTER_REPLICA, b"")
     # Last: a repository whose configuration is there is complete.
-    _write_configuration(site, settings)
+    _write_configuration(site.configuration(settings.fqrn), text)
     return manifest
 
 
@@ -79,10 +80,9 @@ def _empty_root(
     return objects.store(writer.path)
 
 
-def _write_configuration(site: Site, settings: RepositorySettings) -> None:
-    path = site.configuration(settings.fqrn)
+def _write_configuration(path: str, text: str) -> None:
     _make_directory(os.path.dirname(path))
-    write_new_file(path, configuration_text(settings).encode("utf-8", "surrogateescape"), 0o644)
+    write_new_file(path, text.encode("utf-8", "surrogateescape"), 0o644)
 
 
 def _make_directory(path: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cvfs.catalog.schema import Counters
-from cvfs.errors import UsageError
+from cvfs.errors import Unpublishable, UsageError
 from cvfs.history import History, Tag, advance
 from cvfs_server.catalog_builder import CatalogBuilder, Version
 from cvfs_server.catalog_objects import StoredCatalog
@@ -21,7 +21,7 @@ from cvfs_server.release import Revision, release
 from cvfs_server.repository import PublishedRepository, marked_unfinished, publishing, read_state, write_state
 from cvfs_server.rows import Settlement
 from cvfs_server.scan import ScanRules, scan
-from cvfs_server.settings import load_settings
+from cvfs_server.settings import RepositorySettings, load_settings
 from cvfs_server.site import Site
 
 _LAST_SCAN = "last_scan.json"
@@ -78,7 +78,8 @@ class _Tally:
     def watch(self, stream: Iterable[Ingested]) -> Iterator[Ingested]:
         for item in stream:
             self.entries += 1 + len(item.directory.changes)
-            for content in item.contents.values():
+            # Names of one file share what was read once.
+            for content in {id(content): content for content in item.contents.values()}.values():
                 self.bytes_in += content.size
                 self.bytes_stored += content.stored
                 self.objects += content.objects
@@ -93,18 +94,19 @@ def publish(site: Site, fqrn: str, source: str | bytes, options: PublishOptions 
     """
     options = options or PublishOptions()
     started, tally = time.monotonic(), _Tally(options)
-    tree = os.path.abspath(os.fsencode(source))
+    tree = os.path.realpath(os.fsencode(source))
     settings = load_settings(site, fqrn)
     with publishing(settings, "publish") as scratch:
         repository = PublishedRepository.open(site, fqrn)
         history = _history_for(repository, options)
-        scanned_at = time.time_ns()
+        identity, scanned_at = _identity(tree, settings), time.time_ns()
+        trust = _trust(repository, identity, options)
         version = _next_version(repository)
         with marked_unfinished(settings):
-            root, contents = _build(repository, tree, scratch, version, tally)
+            root, contents = _build(repository, tree, scratch, version, tally, trust=trust)
             revision = _revision(repository, history, root, version, options)
             release(site, settings, revision, scratch)
-        _remember_scan(repository, tree, root, scanned_at)
+        _remember_scan(repository, identity, root, scanned_at)
     return PublishReport(
         fqrn,
         version.revision,
@@ -121,7 +123,7 @@ def publish(site: Site, fqrn: str, source: str | bytes, options: PublishOptions 
 
 
 def _build(
-    repository: PublishedRepository, source: bytes, scratch: str, version: Version, tally: _Tally
+    repository: PublishedRepository, source: bytes, scratch: str, version: Version, tally: _Tally, *, trust: TrustRules
 ) -> tuple[StoredCatalog, Counters]:
     """Scan, compare, ingest, build: the new root catalog with everything below it stored."""
     settings, published = repository.settings, repository.tree(scratch)
@@ -129,13 +131,14 @@ def _build(
     settlement = Settlement(published, source, settings.form, mtime_ns=settings.mtime_ns)
     builder = CatalogBuilder(published, repository.catalogs(scratch), version, tally.report)
     with Ingest(repository.storage, settings.form, source, tally.options.workers) as ingest:
-        changes = find_changes(scan(source, rules), published, _trust(repository, source, tally.options))
+        changes = find_changes(scan(source, rules), published, trust)
         ingested = tally.watch(ingest.run(changes))
         return builder.build(settlement.settle(item) for item in ingested)
 
 
 def _history_for(repository: PublishedRepository, options: PublishOptions) -> History:
-    """The tags so far; a name that cannot be given is refused before any work."""
+    """The tags so far; a name that cannot be given is refused before any work, and so is a time that means nothing."""
+    _keep_automatic_since(repository.settings.auto_tag_timespan, 0)
     history = repository.history()
     if options.tag and history.has(options.tag):
         raise UsageError(f"tag {options.tag!r} exists already: remove it first or choose another name")
@@ -171,10 +174,10 @@ def _keep_automatic_since(timespan: str, now: int) -> int:
     return now - int(words[0]) * days * _DAY
 
 
-def _trust(repository: PublishedRepository, source: bytes, options: PublishOptions) -> TrustRules:
+def _trust(repository: PublishedRepository, identity: list[object], options: PublishOptions) -> TrustRules:
     """What the scan that made the present revision proves: only if it was of this very tree."""
     last = _last_scan(f"{repository.settings.spool}/{_LAST_SCAN}")
-    same = last.get("root") == str(repository.manifest.root_catalog) and last.get("source") == _identity(source)
+    same = last.get("root") == str(repository.manifest.root_catalog) and last.get("source") == identity
     started = last.get("started_ns") if same else None
     return TrustRules(started if isinstance(started, int) else 0, options.trust_mtime)
 
@@ -188,12 +191,17 @@ def _last_scan(path: str) -> dict[str, object]:
     return members if isinstance(members, dict) else {}
 
 
-def _remember_scan(repository: PublishedRepository, source: bytes, root: StoredCatalog, started_ns: int) -> None:
-    state = {"root": str(root.content), "source": _identity(source), "started_ns": started_ns}
+def _remember_scan(
+    repository: PublishedRepository, identity: list[object], root: StoredCatalog, started_ns: int
+) -> None:
+    state = {"root": str(root.content), "source": identity, "started_ns": started_ns}
     write_state(f"{repository.settings.spool}/{_LAST_SCAN}", json.dumps(state).encode())
 
 
-def _identity(source: bytes) -> list[object]:
-    """Path and place of the tree's top: another tree moved to the same path is another one."""
-    status = os.stat(source)
-    return [os.fsdecode(os.path.realpath(source)), status.st_dev, status.st_ino]
+def _identity(source: bytes, settings: RepositorySettings) -> list[object]:
+    """Path and place of the tree's top: another tree moved to the same path is another one. And what was asked of it."""
+    try:
+        status = os.stat(source)
+    except OSError as error:
+        raise Unpublishable(f"{os.fsdecode(source)}: {error.strerror}; nothing was published") from error
+    return [os.fsdecode(source), status.st_dev, status.st_ino, settings.xattrs]

@@ -122,6 +122,8 @@ def _quoted(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
+    if "'" in text or len(text.splitlines()) > 1:
+        raise UsageError(f"{text!r}: a value with a single quote or several lines cannot be written to server.conf")
     return text if text and not set(text) & set(" \t'\"$`\\#;&|<>()") else f"'{text}'"
 
 
@@ -151,6 +153,12 @@ class _Parameters:
             raise UsageError(f"{self._where}: {name}={value!r} is neither true nor false")
         return default
 
+    def algorithm(self, name: str) -> Algorithm:
+        try:
+            return Algorithm.named(self.text(name, "sha1"))
+        except FormatError as error:
+            raise UsageError(f"{self._where}: {name}: {error}") from error
+
     def storage(self, default: str) -> str:
         value = self.text("CVMFS_UPSTREAM_STORAGE", f"local,,{default}")
         kind, _, rest = value.partition(",")
@@ -169,7 +177,7 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
         spool=parameters.text("CVMFS_SPOOL_DIR", default.spool),
         user=parameters.text("CVMFS_USER", default.user),
         url=parameters.text("CVMFS_STRATUM0", default.url),
-        algorithm=Algorithm.named(parameters.text("CVMFS_HASH_ALGORITHM", "sha1")),
+        algorithm=parameters.algorithm("CVMFS_HASH_ALGORITHM"),
         compression=parameters.text("CVMFS_COMPRESSION_ALGORITHM", default.compression),
         use_chunking=parameters.flag("CVMFS_USE_FILE_CHUNKING", default=True),
         chunk_sizes=ChunkSizes(
