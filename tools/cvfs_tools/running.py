@@ -23,6 +23,7 @@ class Group(click.Group):
 @contextlib.contextmanager
 def plain_errors(program: str) -> Iterator[None]:
     """One line on stderr and the exit status of the error's class."""
+    _occupy_standard_descriptors()
     try:
         yield
     except CvfsError as error:
@@ -30,13 +31,38 @@ def plain_errors(program: str) -> Iterator[None]:
         sys.exit(error.exit_status)
     except BrokenPipeError:
         # The reader of a pipe went away, as `head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(141)
     except OSError as error:
         place = error.filename2 or error.filename
         where = f"{os.fsdecode(place)}: " if isinstance(place, str | bytes) else ""
         print(f"{program}: {one_line(where + (error.strerror or str(error)))}", file=sys.stderr)
+        _drop_output()
         sys.exit(1)
+
+
+def _drop_output() -> None:
+    """What could not be written would be tried again, and complained about, at the interpreter's end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _occupy_standard_descriptors() -> None:
+    """What the caller closed would be taken by the next files that are opened: the kernel's device, an object.
+
+    Standard output becomes a place that cannot be written: the loss of what was asked for is an error.
+    """
+    for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number, so this one. Children have it too.
+            os.set_inheritable(os.open(os.devnull, flags), True)
+    # Python leaves None where a descriptor was closed.
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def one_line(text: str) -> str:
@@ -50,9 +76,11 @@ def shown(name: bytes) -> str:
 
 
 def write_line(text: str) -> None:
-    """A line on standard output, any byte allowed."""
+    """A line on standard output, any byte allowed; a terminal gets no control characters out of a hostile name."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+    sys.stdout.buffer.write(os.fsencode(one_line(text) if sys.stdout.isatty() else text) + b"\n")
+    # Here a reader that went away is an error that is known; at the interpreter's end it is not.
+    sys.stdout.buffer.flush()
 
 
 def start_logging(*, debug: bool = False, file: str | None = None) -> None:
