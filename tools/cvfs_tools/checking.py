@@ -18,7 +18,7 @@ from cvfs_server.findings import Finding
 from cvfs_server.keys import read_key_file
 from cvfs_server.repository import PublishedRepository, reading
 from cvfs_tools.running import one_line, write_line
-from cvfs_tools.server_options import chosen_repository, site_at, site_options
+from cvfs_tools.server_options import WORKERS, chosen_repository, site_at, site_options
 
 
 @click.command()
@@ -27,7 +27,7 @@ from cvfs_tools.server_options import chosen_repository, site_at, site_options
 @click.option("-c", "--no-existence", is_flag=True, help="Do not ask whether each object exists")
 @click.option("-t", "--tag", metavar="NAME", help="Check a tag instead of the newest revision")
 @click.option("-s", "--subtree", metavar="PATH", default="", help="Check from this nested catalog on")
-@click.option("-j", "--workers", type=int, metavar="N", help="Processes that look at objects (default: all cores)")
+@click.option("-j", "--workers", type=WORKERS, metavar="N", help="Processes that look at objects (default: all cores)")
 @click.option("--json", "as_json", is_flag=True, help="Each finding as one JSON object")
 @site_options
 def check(

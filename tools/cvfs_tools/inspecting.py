@@ -1,10 +1,11 @@
 """cvfs-server info, list, tag, check."""
 
+import sys
 import time
 
 import click
 
-from cvfs.errors import UsageError
+from cvfs.errors import CvfsError, FormatError, UsageError
 from cvfs.format.signature import split_signed
 from cvfs.format.whitelist import parse as parse_whitelist
 from cvfs.hashes import ContentHash, ObjectKind
@@ -12,18 +13,24 @@ from cvfs.history import Tag
 from cvfs_server import tags
 from cvfs_server.repository import WHITELIST, PublishedRepository, reading
 from cvfs_server.settings import configured_repositories
-from cvfs_tools.running import write_line
+from cvfs_tools.running import one_line, write_line
 from cvfs_tools.server_options import chosen_repository, site_at, site_options
 
 
 @click.command(name="list")
 @site_options
 def list_repositories(*, root: str) -> None:
-    """List the repositories of this site."""
-    site = site_at(root)
+    """List the repositories of this site; one that cannot be read does not hide the others."""
+    site, broken = site_at(root), 0
     for fqrn in configured_repositories(site):
-        manifest = PublishedRepository.open(site, fqrn).manifest
-        write_line(f"{fqrn} (stratum0 / local) - revision {manifest.revision}")
+        try:
+            manifest = PublishedRepository.open(site, fqrn).manifest
+        except CvfsError as error:
+            print(one_line(f"cvfs-server: {fqrn}: {error}"), file=sys.stderr)
+            broken = error.exit_status
+        else:
+            write_line(f"{fqrn} (stratum0 / local) - revision {manifest.revision}")
+    sys.exit(broken)
 
 
 @click.command()
@@ -89,7 +96,7 @@ def tag(
     if sum(map(bool, (add, remove, inspect, list_all))) > 1:
         raise UsageError("tag: one of -a, -r, -i and -l at a time")
     if add:
-        content = ContentHash.parse(root_hash, ObjectKind.CATALOG) if root_hash else None
+        content = _content(root_hash) if root_hash else None
         tags.add_tag(site, name, add, message, content)
     elif remove:
         tags.remove_tags(site, name, list(remove))
@@ -100,6 +107,13 @@ def tag(
             if not found:
                 raise UsageError(f"{name} has no tag {inspect!r}")
         _print_tags(found, machine=machine)
+
+
+def _content(root_hash: str) -> ContentHash:
+    try:
+        return ContentHash.parse(root_hash, ObjectKind.CATALOG)
+    except FormatError as error:
+        raise UsageError(f"--root-hash {root_hash}: {error}") from error
 
 
 def _print_tags(found: list[Tag], *, machine: bool) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cvfs.chunking import ChunkSizes
-from cvfs.errors import UsageError
+from cvfs.errors import FormatError, UsageError
 from cvfs.hashes import Algorithm
 from cvfs_server.mkfs import mkfs as make_repository
 from cvfs_server.publish import PublishOptions, PublishReport
@@ -21,7 +21,7 @@ from cvfs_server.resign import DEFAULT_DAYS, resign_manifest, resign_whitelist
 from cvfs_server.settings import default_settings
 from cvfs_server.web import serve as start_server
 from cvfs_tools.running import shown, write_line
-from cvfs_tools.server_options import chosen_repository, site_at, site_options
+from cvfs_tools.server_options import WORKERS, chosen_repository, site_at, site_options
 
 _COMPRESSION_NOTES = {
     "zlib": "zlib level 6: every client reads it, byte-identical to the original's objects",
@@ -67,7 +67,7 @@ def mkfs(
     site = site_at(root)
     settings = dataclasses.replace(
         default_settings(site, fqrn),
-        algorithm=Algorithm.named(hash_algorithm),
+        algorithm=_algorithm(hash_algorithm),
         compression="zlib" if compression == "default" else compression,
         auto_tag=not no_autotags,
     )
@@ -81,6 +81,13 @@ def mkfs(
     make_repository(site, settings, days=days)
     write_line(f"Repository {fqrn} created, compression is {_COMPRESSION_NOTES[settings.compression]}")
     write_line(f"Clients need {site.key(fqrn, 'pub')}; keep {site.key(fqrn, 'masterkey')} in a safe place")
+
+
+def _algorithm(name: str) -> Algorithm:
+    try:
+        return Algorithm.named(name)
+    except FormatError as error:
+        raise UsageError(f"--hash-algorithm {name}: {error}") from error
 
 
 def _sizes(text: str) -> ChunkSizes:
@@ -97,7 +104,9 @@ def _sizes(text: str) -> ChunkSizes:
 @click.option("-m", "--message", metavar="TEXT", default="", help="Description of the tag")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each change")
 @click.option("--trust-mtime", is_flag=True, help="Equal size and modification time prove equal content")
-@click.option("-j", "--workers", type=int, metavar="N", help="Processes that read and compress (default: all cores)")
+@click.option(
+    "-j", "--workers", type=WORKERS, metavar="N", help="Processes that read and compress (default: all cores)"
+)
 @click.option("--json", "as_json", is_flag=True, help="Report as one JSON object")
 @site_options
 def publish(
@@ -113,6 +122,9 @@ def publish(
     root: str,
 ) -> None:
     """Publish a directory tree as the new revision of a repository."""
+    if not source:
+        # As a path it would mean the working directory: a variable that is not set must not publish that.
+        raise UsageError("--from '': name the directory tree to publish, '.' for the present directory")
     site = site_at(root)
     name = chosen_repository(site, fqrn)
     with _progress(name) as progress:

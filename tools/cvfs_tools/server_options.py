@@ -13,6 +13,7 @@ from cvfs_server.site import Site
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 ROOT_VARIABLE = "CVFS_ROOT"
+WORKERS = click.IntRange(1, 1024)
 
 
 def site_options(function: Function) -> Function:

@@ -1,0 +1,61 @@
+"""The command `cvfs-server`: arguments that make no sense, and a site of which a part is broken."""
+
+import os
+
+import pytest
+from click.testing import CliRunner
+
+from cvfs_tools.server_command import main
+
+FQRN = "sw.example.org"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a verb on a site of its own, in a working directory that holds a file."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "private").write_bytes(b"not to be published")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("CVFS_ROOT", str(tmp_path / "site"))
+    return lambda *words: CliRunner().invoke(main, words, prog_name="cvfs-server")
+
+
+@pytest.fixture
+def made(run):
+    assert run("mkfs", FQRN).exit_code == 0
+
+
+def assert_refused(result, *words: str) -> None:
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert result.stdout == ""
+    assert all(word in result.stderr for word in words), result.stderr
+
+
+def test_an_empty_name_is_not_the_working_directory(run, made):
+    """What a script passes when its variable is not set."""
+    assert_refused(run("publish", FQRN, "--from", ""), "--from ''", "name the directory tree")
+    assert run("list").stdout == f"{FQRN} (stratum0 / local) - revision 1\n"
+    assert "revision 2 published" in run("publish", FQRN, "--from", ".").stdout
+
+
+@pytest.mark.parametrize("workers", ["0", "-3", "100000", "many"])
+@pytest.mark.parametrize("verb", [("publish", "--from", "."), ("check",)])
+def test_a_number_of_workers_that_is_none(run, made, verb, workers):
+    assert_refused(run(verb[0], FQRN, *verb[1:], "-j", workers), workers)
+
+
+def test_hashes_that_are_none(run, made):
+    assert_refused(run("mkfs", "new.example.org", "-a", "md5"), "md5")
+    assert_refused(run("tag", FQRN, "-a", "v1", "-h", "xyz"), "--root-hash xyz: not a content hash")
+    assert run("list").stdout.count("\n") == 1
+
+
+def test_a_broken_repository_does_not_hide_the_others(run, made, tmp_path):
+    for name in ("a.example.org", "z.example.org"):
+        assert run("mkfs", name).exit_code == 0
+    os.unlink(tmp_path / "site" / "srv" / "cvmfs" / "a.example.org" / ".cvmfspublished")
+    result = run("list")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [FQRN, "z.example.org"]
+    assert result.stderr.startswith("cvfs-server: a.example.org: .cvmfspublished")
+    assert result.stderr.count("\n") == 1
+    assert result.exit_code == 34
