@@ -42,7 +42,8 @@ class ControlServer:
         try:
             self._socket = self._listen()
         except OSError as error:
-            raise UsageError(f"{self.path}: no control socket possible: {error.strerror or error}") from error
+            hint = "choose another cache directory, or a place for sockets with CVMFS_WORKSPACE"
+            raise UsageError(f"{self.path}: no control socket possible: {error.strerror or error}; {hint}") from error
         threading.Thread(target=self._serve, args=(self._socket,), name="control", daemon=True).start()
 
     def _listen(self) -> socket.socket:

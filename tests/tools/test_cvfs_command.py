@@ -1,9 +1,8 @@
-"""The command `cvfs`, and `mount.cvfs`: what they print, how they fail."""
+"""The command `cvfs` without mounts: what it prints, how it fails."""
 
 import hashlib
 import json
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -13,18 +12,11 @@ from click.testing import CliRunner
 
 from cvfs import __version__
 from cvfs.client.repository import Repository
-from cvfs.fuse import device
-from cvfs_tools import mounting
 from cvfs_tools.cvfs_command import main
 from cvfs_tools.running import one_line
 
 FQRN = "tiny.example.org"
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-
-
-@pytest.fixture
-def tiny(fixture_repository):
-    return fixture_repository(FQRN)
 
 
 @pytest.fixture
@@ -200,11 +192,11 @@ def test_cp_of_a_tree(run, tiny, tmp_path, top):
         for path, entry in expected.items():
             place = target + path[len(top) :]
             status = os.lstat(place)
+            assert status.st_mtime_ns == entry["mtime"] * 10**9 + entry["mtime_ns"], path
             if entry["type"] == "symlink":
                 assert os.readlink(place) == repository.readlink(path)
                 continue
             assert stat.S_IMODE(status.st_mode) == int(entry["mode"], 8) & 0o777, path
-            assert status.st_mtime_ns == entry["mtime"] * 10**9 + entry["mtime_ns"], path
             if entry["type"] == "file":
                 with open(place, "rb") as file:
                     assert hashlib.sha256(file.read()).hexdigest() == entry["sha256"], path
@@ -218,6 +210,21 @@ def test_cp_refuses(run, tmp_path):
     assert_refused(run("cp", "/files/hello.txt", str(tmp_path / "none" / "x")), 1, "none/x: No such file or directory")
     os.symlink("there", tmp_path / "link")
     assert_refused(run("cp", "/symlinks/dot", str(tmp_path / "link")), 1, "File exists")
+    assert_refused(run("cp", "/files/hello.txt", str(tmp_path / "link")), 2, "link: is a symbolic link")
+
+
+def test_cp_into_what_is_no_regular_file_leaves_its_mode_and_times(run, tmp_path):
+    """As root a copy to /dev/null would close it to everybody else."""
+    os.mkfifo(tmp_path / "pipe", 0o622)
+    os.chmod(tmp_path / "pipe", 0o622)
+    before = (tmp_path / "pipe").stat()
+    with open(os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        result = run("cp", "/files/hello.txt", str(tmp_path / "pipe"))
+        assert (result.exit_code, result.output) == (0, "")
+        assert reader.read() == run("cat", "/files/hello.txt").stdout_bytes
+    after = (tmp_path / "pipe").stat()
+    assert stat.S_IMODE(after.st_mode) == 0o622
+    assert after.st_mtime_ns >= before.st_mtime_ns
 
 
 @pytest.mark.parametrize("kind", [0o100644, 0o040755])
@@ -270,17 +277,6 @@ def test_info_of_a_pinned_root(run):
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def configuration(tiny, tmp_path):
-    """A file that says everything about the fixture."""
-    file = tmp_path / "client.conf"
-    file.write_text(
-        f"CVMFS_SERVER_URL='file://{tiny.root}/@fqrn@'\nexport CVMFS_PUBLIC_KEY={tiny.public_key}\n"
-        f"CVMFS_CACHE_BASE={tmp_path}/base # here\nCVMFS_REPOSITORY_TAG=s1\n"
-    )
-    return file
-
-
 def revision(*arguments: str) -> int:
     result = CliRunner().invoke(main, ["info", "--json", *arguments], prog_name="cvfs")
     assert result.exit_code == 0, result.stderr
@@ -300,7 +296,9 @@ def test_what_is_said_nearer_counts_more(configuration, tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "base") == ["shared", "trust"] or sorted(os.listdir(tmp_path / "base"))
 
 
-@pytest.mark.parametrize("words", ["ro,_netdev,noauto", "nosuid,nodev,x-systemd.automount", "defaults,nofail"])
+@pytest.mark.parametrize(
+    "words", ["ro,_netdev,noauto", "nosuid,nodev,x-systemd.automount", "defaults,nofail", "noatime,async"]
+)
 def test_the_words_of_fstab_are_taken(configuration, words):
     assert revision(FQRN, "-o", f"config={configuration},{words}") == 2
 
@@ -312,7 +310,7 @@ def test_the_words_of_fstab_are_taken(configuration, words):
         (["-o", "LAB_X=1"], 2, ["-o LAB_X=1: unknown option"]),
         (["-o", "CVMFS_TIMEOUT=soon"], 2, ["CVMFS_TIMEOUT=soon: a number is needed"]),
         (["-o", "CVMFS_AUTO_UPDATE=perhaps"], 2, ["CVMFS_AUTO_UPDATE=perhaps"]),
-        (["-o", "config=/none.conf"], 1, ["/none.conf: No such file"]),
+        (["-o", "config=/none.conf"], 2, ["config=/none.conf: No such file"]),
         (["-q", "-5"], 2, ["CVMFS_QUOTA_LIMIT=-5"]),
         (["--root-hash", "xyz"], 2, ["CVMFS_ROOT_HASH=xyz"]),
         (["-t", "v9"], 2, ["no tag 'v9'"]),
@@ -363,132 +361,3 @@ def test_help_and_version():
 )
 def test_messages_are_one_line(text, shown):
     assert one_line(text) == shown
-
-
-# --- with a mount -----------------------------------------------------------------------------------------------------
-
-
-def command(program: str, *arguments: object) -> subprocess.CompletedProcess:
-    module = {"cvfs": "cvfs_command", "mount.cvfs": "mount_helper"}[program]
-    start = f"from cvfs_tools.{module} import main; main(prog_name={program!r})"
-    words = [sys.executable, "-c", start, *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=90, env=ENVIRONMENT)
-
-
-@pytest.fixture
-def mountpoint(tmp_path):
-    place = tmp_path / "mnt"
-    place.mkdir()
-    yield place
-    subprocess.run(["umount", "-l", place], capture_output=True)
-
-
-@pytest.mark.system
-def test_mount_stat_umount(configuration, mountpoint, tmp_path):
-    done = command("cvfs", "mount", FQRN, mountpoint, "-o", f"config={configuration}", "-t", "s5")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert (mountpoint / "files" / "hello.txt").read_bytes()
-    state = json.loads(command("cvfs", "stat", mountpoint, "--json").stdout)
-    assert (state["fqrn"], state["revision"], state["expires"]) == (FQRN, 6, None)
-    text = command("cvfs", "stat", mountpoint).stdout
-    assert "revision         6\n" in text
-    assert "expires          never\n" in text
-    assert "  LOOKUP" in text
-    by_cache = command("cvfs", "stat", FQRN, "-c", tmp_path / "base" / "shared", "--json")
-    assert json.loads(by_cache.stdout)["pid"] == state["pid"]
-    done = command("cvfs", "umount", mountpoint)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert not os.path.ismount(mountpoint)
-    done = command("cvfs", "umount", mountpoint)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (35, "", 1)
-
-
-@pytest.mark.system
-def test_umount_of_what_is_in_use(configuration, mountpoint):
-    assert command("cvfs", "mount", FQRN, mountpoint, "-o", f"config={configuration}").returncode == 0
-    with open(mountpoint / "files" / "hello.txt", "rb") as file:
-        done = command("cvfs", "umount", mountpoint)
-        assert (done.returncode, done.stderr.count("\n")) == (35, 1)
-        assert "busy" in done.stderr
-        assert command("cvfs", "umount", "-l", mountpoint).returncode == 0
-        assert file.read()
-
-
-@pytest.mark.system
-def test_umount_cleans_up_after_a_killed_client(configuration, mountpoint):
-    assert command("cvfs", "mount", FQRN, mountpoint, "-o", f"config={configuration}").returncode == 0
-    os.kill(json.loads(command("cvfs", "stat", mountpoint, "--json").stdout)["pid"], 9)
-    assert command("cvfs", "umount", mountpoint).returncode == 0
-    assert os.listdir(mountpoint) == []
-
-
-@pytest.mark.system
-def test_a_server_that_hangs_is_detached_without_asking_it(configuration, mountpoint):
-    assert command("cvfs", "mount", FQRN, mountpoint, "-o", f"config={configuration}").returncode == 0
-    pid = json.loads(command("cvfs", "stat", mountpoint, "--json").stdout)["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        done = command("cvfs", "umount", "-l", mountpoint)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert device.find_mount(mountpoint) is None
-    finally:
-        os.kill(pid, signal.SIGKILL)
-
-
-@pytest.mark.system
-def test_the_default_place_is_mounted_again_after_a_kill(configuration, mountpoint, monkeypatch):
-    """Nobody had looked at the mount, so the kernel itself cannot tell what is there."""
-    started = []
-    monkeypatch.setattr(mounting, "DEFAULT_PARENT", str(mountpoint.parent))
-    monkeypatch.setattr(mounting, "mount_in_background", lambda chosen, place, **_: started.append(place))
-    monkeypatch.setattr(mounting, "start_logging", lambda **_: None)
-    place = mountpoint.parent / FQRN
-    place.mkdir()
-    os.close(device.mount(str(place), device.MountOptions("dead")))
-    try:
-        result = CliRunner().invoke(main, ["mount", FQRN, "-o", f"config={configuration}"], prog_name="cvfs")
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
-    assert (result.exit_code, result.output) == (0, "")
-    assert started == [str(place)]
-
-
-@pytest.mark.parametrize("place", ["/none", "/tmp", "no.such.repository"])
-def test_stat_of_what_is_not_mounted(place):
-    result = CliRunner().invoke(main, ["stat", place], prog_name="cvfs")
-    assert_refused(result, 2, "no cvfs repository is mounted here")
-
-
-def test_stat_of_a_cache_without_a_mount(tmp_path):
-    result = CliRunner().invoke(main, ["stat", FQRN, "-c", str(tmp_path)], prog_name="cvfs")
-    assert_refused(result, 34, "no mount answers here")
-
-
-@pytest.mark.system
-def test_mount_cvfs(configuration, mountpoint):
-    options = f"ro,_netdev,config={configuration},CVMFS_REPOSITORY_TAG=s2"
-    done = command("mount.cvfs", FQRN, mountpoint, "-o", options, "-v")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"mount.cvfs: {FQRN} mounted on {mountpoint}\n"
-    assert os.getxattr(mountpoint, "user.revision") == b"3"
-    again = command("mount.cvfs", f"cvfs#{FQRN}", mountpoint, "-s", "-n", "-o", options)
-    assert (again.returncode, again.stdout) == (32, "")
-    assert again.stderr == f"mount.cvfs: {mountpoint}: is mounted already, unmount it first\n"
-
-
-def test_mount_cvfs_checks_options_without_mounting(configuration, tmp_path):
-    place = tmp_path / "none"
-    fine = command("mount.cvfs", FQRN, place, "-f", "-o", f"config={configuration}")
-    assert (fine.returncode, fine.stdout, fine.stderr) == (0, "", "")
-    wrong = command("mount.cvfs", FQRN, place, "-f", "-o", "frobnicate")
-    assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr == "mount.cvfs: -o frobnicate: unknown option, give CVMFS_* parameters or config=FILE\n"
-
-
-@pytest.mark.system
-def test_variables_of_links_come_from_the_configuration(configuration, mountpoint):
-    with configuration.open("a") as file:
-        file.write("LAB_TESTVAR=elsewhere\nCVMFS_ARCH=vax\n")
-    assert command("cvfs", "mount", FQRN, mountpoint, "-o", f"config={configuration}", "-t", "s5").returncode == 0
-    assert os.readlink(mountpoint / "symlinks" / "variable_testvar") == "/a/elsewhere/b"
-    assert os.readlink(mountpoint / "symlinks" / "variable") == "vax/lib"

@@ -1,5 +1,6 @@
 """cvfs ls, cat, cp, info: a repository without any mount."""
 
+import errno
 import json
 import os
 import shutil
@@ -127,17 +128,33 @@ def _copy(opened: Repository, path: bytes, entry: DirectoryEntry, place: bytes) 
         _make_directory(place)
         for child in opened.listing(path):
             _copy(opened, path + b"/" + child.name, child, os.path.join(place, child.name))
+        _keep_attributes(place, entry)
     elif entry.is_link:
         os.symlink(entry.symlink, place)
-        return
+        os.utime(place, ns=_times(entry), follow_symlinks=False)
     elif entry.is_regular:
-        with opened.open_file(path) as file, open(place, "wb", opener=_without_following) as out:
-            shutil.copyfileobj(file, out, _COPY_STEP)
+        _copy_file(opened, path, entry, place)
     else:
         raise UsageError(f"{shown(path)}: a special file, copy it from a mount")
+
+
+def _copy_file(opened: Repository, path: bytes, entry: DirectoryEntry, place: bytes) -> None:
+    with opened.open_file(path) as file, open(place, "wb", opener=_without_following) as out:
+        shutil.copyfileobj(file, out, _COPY_STEP)
+        out.flush()
+        # /dev/null, a terminal or a pipe takes the bytes; its mode and times are not the file's.
+        if stat.S_ISREG(os.fstat(out.fileno()).st_mode):
+            _keep_attributes(out.fileno(), entry)
+
+
+def _keep_attributes(place: bytes | int, entry: DirectoryEntry) -> None:
     os.chmod(place, stat.S_IMODE(entry.mode) & 0o777)
+    os.utime(place, ns=_times(entry))
+
+
+def _times(entry: DirectoryEntry) -> tuple[int, int]:
     moment = entry.mtime * 10**9 + (entry.mtime_ns or 0)
-    os.utime(place, ns=(moment, moment))
+    return moment, moment
 
 
 # A hostile catalog may list a name twice, as a link and as something to be written through it.
@@ -150,7 +167,14 @@ def _make_directory(place: bytes) -> None:
 
 
 def _without_following(place: str, flags: int) -> int:
-    return os.open(place, flags | os.O_NOFOLLOW, 0o666)
+    try:
+        return os.open(place, flags | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(
+                f"{shown(os.fsencode(place))}: is a symbolic link, not written through: name its target"
+            ) from error
+        raise
 
 
 def _resolved(opened: Repository, path: str) -> bytes:

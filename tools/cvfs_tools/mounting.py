@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ import click
 from cvfs.client.control import ask, socket_path
 from cvfs.client.mount import CONTROL_ATTRIBUTE, mount_in_background
 from cvfs.client.mount import mount as serve_mount
-from cvfs.errors import UsageError
+from cvfs.errors import MountError, UsageError
 from cvfs.fuse import device
 from cvfs_tools.repository_options import repository_options, settings
 from cvfs_tools.running import start_logging, write_line
@@ -42,7 +43,7 @@ def mount(
     place = mountpoint or os.path.join(DEFAULT_PARENT, chosen.fqrn)
     # Asked of the mount table: a mount whose server died or hangs is not looked into.
     if not mountpoint and device.find_mount(place) is None:
-        os.makedirs(place, exist_ok=True)
+        _make_default_place(place)
     if foreground:
         serve_mount(chosen, place, allow_other=allow_other)
     else:
@@ -57,6 +58,8 @@ def umount(mountpoints: tuple[str, ...], *, lazy: bool) -> None:
     for name in mountpoints:
         place = place_of(name)
         # A server that hangs cannot be asked whether it is dead, and need not be.
+        if device.find_mount(place) is None:
+            raise MountError(f"{place}: nothing is mounted there")
         if lazy or not device.clean_dead_mount(place):
             device.unmount(place, lazy=lazy)
 
@@ -83,16 +86,49 @@ def stat(mounted: str, *, as_json: bool, cache: str | None) -> None:
 
 
 def place_of(name: str) -> str:
-    """The mount point meant by a path, or by a repository's name."""
-    return name if "/" in name else os.path.join(DEFAULT_PARENT, name)
+    """The mount point meant by a path, or by a repository's name, which has a dot in it and no slash."""
+    is_path = "/" in name or "." not in name or device.find_mount(name) is not None
+    return os.path.abspath(name) if is_path else os.path.join(DEFAULT_PARENT, name)
+
+
+def _make_default_place(place: str) -> None:
+    try:
+        os.makedirs(place, exist_ok=True)
+    except OSError as error:
+        raise MountError(f"{place}: {error.strerror}: name another directory to mount at") from error
 
 
 def _control_socket(mounted: str, cache: str | None) -> str:
     if cache:
         return socket_path(cache, os.path.basename(mounted.rstrip("/")))
+    place = place_of(mounted)
     try:
-        return os.fsdecode(os.getxattr(place_of(mounted), CONTROL_ATTRIBUTE.decode()))
+        return os.fsdecode(_attribute(place, CONTROL_ATTRIBUTE.decode()))
     except OSError as error:
-        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT, errno.ENOTCONN):
-            raise UsageError(f"{place_of(mounted)}: no cvfs repository is mounted here") from error
+        if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+            raise UsageError(
+                f"{place}: the process of this mount died, mount it again with the same command"
+            ) from error
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT):
+            raise UsageError(f"{place}: no cvfs repository is mounted here") from error
         raise
+
+
+def _attribute(place: str, name: str) -> bytes:
+    """Asked in a thread of its own: a server that hangs would hold the asker for ever."""
+    answer: list[bytes | OSError] = []
+
+    def probe() -> None:
+        try:
+            answer.append(os.getxattr(place, name))
+        except OSError as error:
+            answer.append(error)
+
+    thread = threading.Thread(target=probe, name="attribute", daemon=True)
+    thread.start()
+    thread.join(device.PROBE_DEADLINE)
+    if not answer:
+        raise MountError(f"{place}: mounted, but its server does not answer: unmount it with cvfs umount -l")
+    if isinstance(answer[0], OSError):
+        raise answer[0]
+    return answer[0]

@@ -37,7 +37,17 @@ _NAMES = {
 # Options of mount(8) and fstab that ask for nothing beyond what every mount of cvfs does.
 _MOUNT_WORDS = frozenset(
     ("ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "auto", "noauto", "user", "users", "nouser")
-) | {"_netdev", "nofail", "defaults", "allow_other", "default_permissions"}
+) | {
+    "_netdev",
+    "nofail",
+    "defaults",
+    "allow_other",
+    "default_permissions",
+    "noatime",
+    "nodiratime",
+    "relatime",
+    "async",
+}
 
 
 def repository_options(function: Function) -> Function:
@@ -65,8 +75,12 @@ def settings(repository: str, *, options: tuple[str, ...] = (), **named: object)
 def _files(names: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in filter(None, names.split(":")):
-        with open(name, encoding="utf-8", errors="surrogateescape") as file:
-            found |= parse_configuration(file.read(), name)
+        try:
+            with open(name, encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read()
+        except OSError as error:
+            raise UsageError(f"-o config={name}: {error.strerror}") from error
+        found |= parse_configuration(text, name)
     return found
 
 
