@@ -71,7 +71,8 @@ class TrustRules:
     """When equal attributes prove that a file is unchanged.
 
     The time of its last status change, which no program can set, must be before `verified_before_ns`, the start of the
-    scan that published it (0: nothing is known, look at all contents); with `trust_mtime` that is not asked for.
+    scan that published it (0: nothing is known, look at all contents), and its directory must be the one of that scan;
+    with `trust_mtime` that is not asked for.
     """
 
     verified_before_ns: int = 0
@@ -105,6 +106,7 @@ class _Comparison:
         for entry in listing.entries:
             row = rows.pop(entry.name, None)
             self._compare_entry(listing, entry, row, kept, result)
+        _read_together(result.changes)
         for row in rows.values():
             result.removals.extend(self._subtree(listing.path + b"/" + row.name, row, before))
         return result
@@ -119,7 +121,8 @@ class _Comparison:
     ) -> None:
         path = listing.path + b"/" + entry.name
         hardlinks = kept.get(entry.group) if entry.group else entry.links
-        change = self._change(path, entry, row, hardlinks)
+        covered = listing.familiar and self._trust.covers(entry)
+        change = self._change(path, entry, row, hardlinks, covered=covered)
         if change is None and result.moved_from is not None:
             change = Change(Kind.MOVE, path, entry, row, reads=False, hardlinks=hardlinks)
         if change is not None:
@@ -128,13 +131,12 @@ class _Comparison:
             result.removals.extend(self._below(path, row))
 
     def _change(
-        self, path: bytes, entry: ScannedEntry, row: DirectoryEntry | None, hardlinks: int | None
+        self, path: bytes, entry: ScannedEntry, row: DirectoryEntry | None, hardlinks: int | None, *, covered: bool
     ) -> Change | None:
         if row is None:
             return Change(Kind.ADD, path, entry, None, entry.is_regular, hardlinks)
         if (entry.mode ^ row.mode) & 0o170000:
             return Change(Kind.MODIFY, path, entry, row, entry.is_regular, hardlinks)
-        covered = self._trust.covers(entry)
         same = (
             row[1:7] == entry[1:7]
             and row.hardlinks == hardlinks
@@ -179,6 +181,14 @@ class _Comparison:
                 yield Removal(child_path, child, mountpoint)
                 if child.is_directory and not child.is_bind_mountpoint:
                     pending.append(child_path)
+
+
+def _read_together(changes: list[Change]) -> None:
+    """Names of one file get one content: if one of them is read, all are."""
+    groups = {change.entry.group for change in changes if change.reads and change.entry.group}
+    for index, change in enumerate(changes):
+        if change.entry.group in groups and not change.reads:
+            changes[index] = change._replace(reads=True)
 
 
 def _kept_groups(listing: Listing, rows: dict[bytes, DirectoryEntry], moved: bool) -> dict[int, int]:

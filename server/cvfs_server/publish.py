@@ -3,7 +3,6 @@
 The stream is lazy: memory follows the widest directory, not the tree. Nothing is visible before the last step.
 """
 
-import json
 import os
 import time
 from collections import Counter
@@ -11,20 +10,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cvfs.catalog.schema import Counters
-from cvfs.errors import Unpublishable, UsageError
+from cvfs.errors import UsageError
 from cvfs.history import History, Tag, advance
 from cvfs_server.catalog_builder import CatalogBuilder, Version
 from cvfs_server.catalog_objects import StoredCatalog
 from cvfs_server.changes import TrustRules, find_changes
 from cvfs_server.ingest import Ingest, Ingested
+from cvfs_server.last_scan import DirectoryMemory, LastScan, Tree, keep_last_scan, load_last_scan
 from cvfs_server.release import Revision, release
-from cvfs_server.repository import PublishedRepository, marked_unfinished, publishing, read_state, write_state
+from cvfs_server.repository import PublishedRepository, publishing
 from cvfs_server.rows import Settlement
 from cvfs_server.scan import ScanRules, scan
-from cvfs_server.settings import RepositorySettings, load_settings
+from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
 
-_LAST_SCAN = "last_scan.json"
 _DAY = 86400
 
 
@@ -94,19 +93,20 @@ def publish(site: Site, fqrn: str, source: str | bytes, options: PublishOptions 
     """
     options = options or PublishOptions()
     started, tally = time.monotonic(), _Tally(options)
-    tree = os.path.realpath(os.fsencode(source))
+    path = os.path.realpath(os.fsencode(source))
     settings = load_settings(site, fqrn)
     with publishing(settings, "publish") as scratch:
         repository = PublishedRepository.open(site, fqrn)
         history = _history_for(repository, options)
-        identity, scanned_at = _identity(tree, settings), time.time_ns()
-        trust = _trust(repository, identity, options)
         version = _next_version(repository)
-        with marked_unfinished(settings):
-            root, contents = _build(repository, tree, scratch, version, tally, trust=trust)
-            revision = _revision(repository, history, root, version, options)
-            release(site, settings, revision, scratch)
-        _remember_scan(repository, identity, root, scanned_at)
+        tree = Tree.at(path, xattrs=settings.xattrs)
+        last = load_last_scan(settings.spool, str(repository.manifest.root_catalog), tree)
+        memory, scanned_at = DirectoryMemory(last), time.time_ns()
+        rules = ScanRules(settings.mtime_ns, settings.ignore_special_files, memory.recognise)
+        where = _Source(path, rules, TrustRules(last.started_ns, options.trust_mtime))
+        root, contents = _build(repository, where, scratch, version, tally)
+        release(site, settings, _revision(repository, history, root, version, options), scratch)
+        keep_last_scan(settings.spool, str(root.content), tree, LastScan(scanned_at, memory.directories))
     return PublishReport(
         fqrn,
         version.revision,
@@ -122,16 +122,24 @@ def publish(site: Site, fqrn: str, source: str | bytes, options: PublishOptions 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The tree to be published, and the rules by which it is looked at."""
+
+    path: bytes
+    rules: ScanRules
+    trust: TrustRules
+
+
 def _build(
-    repository: PublishedRepository, source: bytes, scratch: str, version: Version, tally: _Tally, *, trust: TrustRules
+    repository: PublishedRepository, source: _Source, scratch: str, version: Version, tally: _Tally
 ) -> tuple[StoredCatalog, Counters]:
     """Scan, compare, ingest, build: the new root catalog with everything below it stored."""
     settings, published = repository.settings, repository.tree(scratch)
-    rules = ScanRules(settings.mtime_ns, settings.ignore_special_files)
-    settlement = Settlement(published, source, settings.form, mtime_ns=settings.mtime_ns)
+    settlement = Settlement(published, source.path, settings.form, mtime_ns=settings.mtime_ns)
     builder = CatalogBuilder(published, repository.catalogs(scratch), version, tally.report)
-    with Ingest(repository.storage, settings.form, source, tally.options.workers) as ingest:
-        changes = find_changes(scan(source, rules), published, trust)
+    with Ingest(repository.storage, settings.form, source.path, tally.options.workers) as ingest:
+        changes = find_changes(scan(source.path, source.rules), published, source.trust)
         ingested = tally.watch(ingest.run(changes))
         return builder.build(settlement.settle(item) for item in ingested)
 
@@ -172,36 +180,3 @@ def _keep_automatic_since(timespan: str, now: int) -> int:
     if days is None or not words[0].isdigit() or words[2:] not in ([], ["ago"]):
         raise UsageError(f"CVMFS_AUTO_TAG_TIMESPAN={timespan!r}: expected for instance '4 weeks ago'")
     return now - int(words[0]) * days * _DAY
-
-
-def _trust(repository: PublishedRepository, identity: list[object], options: PublishOptions) -> TrustRules:
-    """What the scan that made the present revision proves: only if it was of this very tree."""
-    last = _last_scan(f"{repository.settings.spool}/{_LAST_SCAN}")
-    same = last.get("root") == str(repository.manifest.root_catalog) and last.get("source") == identity
-    started = last.get("started_ns") if same else None
-    return TrustRules(started if isinstance(started, int) else 0, options.trust_mtime)
-
-
-def _last_scan(path: str) -> dict[str, object]:
-    """What was remembered; a record that cannot be understood only costs the time to read every file again."""
-    try:
-        members = json.loads(read_state(path) or b"{}")
-    except (ValueError, RecursionError):
-        return {}
-    return members if isinstance(members, dict) else {}
-
-
-def _remember_scan(
-    repository: PublishedRepository, identity: list[object], root: StoredCatalog, started_ns: int
-) -> None:
-    state = {"root": str(root.content), "source": identity, "started_ns": started_ns}
-    write_state(f"{repository.settings.spool}/{_LAST_SCAN}", json.dumps(state).encode())
-
-
-def _identity(source: bytes, settings: RepositorySettings) -> list[object]:
-    """Path and place of the tree's top: another tree moved to the same path is another one. And what was asked of it."""
-    try:
-        status = os.stat(source)
-    except OSError as error:
-        raise Unpublishable(f"{os.fsdecode(source)}: {error.strerror}; nothing was published") from error
-    return [os.fsdecode(source), status.st_dev, status.st_ino, settings.xattrs]

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from cvfs.catalog.tree import CatalogTree
 from cvfs.compression import ZLIB, Compression
-from cvfs.errors import MissingObject, StoreFull, TrustError
+from cvfs.errors import FormatError, MissingObject, StoreFull, TrustError
 from cvfs.format import manifest as manifests
 from cvfs.format.manifest import Manifest
 from cvfs.format.signature import load_certificate, split_signed, verify_manifest_signature
-from cvfs.hashes import ContentHash, ObjectKind
+from cvfs.hashes import ContentHash, ObjectKind, new_hasher
 from cvfs.history import History
 from cvfs.store.base import Wanted, fetch_document
 from cvfs.store.verified import Verified
@@ -33,6 +33,7 @@ WHITELIST = ".cvmfswhitelist"
 _SCRATCH = "tmp"
 _UNFINISHED = "unfinished"
 _MAX_STATE = 2**16
+_CLOCK_GRAIN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class PublishedRepository:
     def open(cls, site: Site, fqrn: str) -> "PublishedRepository":
         """Raises NotFound if there is none, TrustError for a manifest that is not signed with this machine's key."""
         settings = load_settings(site, fqrn)
-        storage = LocalStorage(settings.storage, trust_existing=not _survived_power_failure(settings.spool))
+        storage = LocalStorage(settings.storage)
         signed = split_signed(fetch_document(storage, MANIFEST))
         certificate = load_certificate(read_key_file(site.key(fqrn, "crt")))
         if not verify_manifest_signature(certificate, signed):
@@ -89,16 +90,23 @@ class PublishedRepository:
 def publishing(settings: RepositorySettings, purpose: str) -> Iterator[str]:
     """Hold the repository's lock and yield a scratch directory; clears away what a killed predecessor left.
 
-    Raises Locked if another publisher holds it.
+    A mark stays while objects are written that are not flushed to the disk yet: if the machine went down meanwhile, the
+    next publisher looks for objects that are there without their bytes. Raises Locked if another publisher holds it.
     """
     _make_directory(settings.spool)
     with publisher_lock(f"{settings.spool}/publish.lock", purpose):
         scratch = f"{settings.spool}/{_SCRATCH}"
         shutil.rmtree(scratch, ignore_errors=True)
         _make_directory(scratch)
-        LocalStorage(settings.storage).clear_transaction_area()
+        storage = LocalStorage(settings.storage)
+        storage.clear_transaction_area()
+        mark = f"{settings.spool}/{_UNFINISHED}"
+        _discard_hollow(storage, mark)
+        if not os.path.exists(mark):
+            write_state(mark, _boot().encode())
         try:
             yield scratch
+            os.unlink(mark)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -109,16 +117,6 @@ def reading(settings: RepositorySettings) -> Iterator[str]:
     _make_directory(settings.spool)
     with tempfile.TemporaryDirectory(prefix="read.", dir=settings.spool) as scratch:
         yield scratch
-
-
-@contextlib.contextmanager
-def marked_unfinished(settings: RepositorySettings) -> Iterator[None]:
-    """Leave a mark while objects are written: after a power failure they may be there without their bytes."""
-    mark = f"{settings.spool}/{_UNFINISHED}"
-    if not os.path.exists(mark):
-        write_state(mark, _boot().encode())
-    yield
-    os.unlink(mark)
 
 
 def write_state(path: str, data: bytes) -> None:
@@ -143,9 +141,28 @@ def read_state(path: str) -> bytes | None:
         return None
 
 
-def _survived_power_failure(spool: str) -> bool:
-    mark = read_state(f"{spool}/{_UNFINISHED}")
-    return mark is not None and mark != _boot().encode()
+def _discard_hollow(storage: LocalStorage, mark: str) -> None:
+    """After the machine went down in a publish: objects written since may be there without their bytes."""
+    boot = read_state(mark)
+    if boot is None or boot == _boot().encode():
+        return
+    since = os.stat(mark).st_mtime - _CLOCK_GRAIN
+    for path, _ in storage.objects(since):
+        if not _is_whole(storage, path):
+            storage.discard(path)
+    os.unlink(mark)
+
+
+def _is_whole(storage: LocalStorage, path: str) -> bool:
+    """Whether an object's bytes have the hash that its name says; what has no such name is left alone."""
+    try:
+        content = ContentHash.parse(path.removeprefix("data/").replace("/", "", 1).rstrip("CHLMPX"))
+    except FormatError:
+        return True
+    hasher = new_hasher(content.algorithm)
+    for piece in storage.fetch(path):
+        hasher.update(piece)
+    return hasher.digest() == content.digest
 
 
 def _boot() -> str:

@@ -3,17 +3,19 @@
 Source: FORMAT sections 2.3, 3.1, 3.2.
 """
 
-import dataclasses
 import time
 
 from cvfs.errors import UsageError
 from cvfs.format.manifest import Manifest
-from cvfs.format.signature import certificate_fingerprint, load_certificate, sign_whitelist
+from cvfs.format.signature import certificate_fingerprint, load_certificate, load_public_key, sign_whitelist
 from cvfs.format.whitelist import Whitelist, stamp
-from cvfs.hashes import Algorithm, ObjectKind
+from cvfs.hashes import Algorithm
+from cvfs.store.base import fetch_document
+from cvfs.trust import TrustAnchors, certificate_to_fetch
+from cvfs_server.catalog_objects import StoredCatalog
 from cvfs_server.keys import load_private_key, read_key_file
-from cvfs_server.release import put_object, switch
-from cvfs_server.repository import WHITELIST, PublishedRepository, publishing
+from cvfs_server.release import Revision, release
+from cvfs_server.repository import MANIFEST, WHITELIST, PublishedRepository, publishing
 from cvfs_server.settings import RepositorySettings, load_settings
 from cvfs_server.site import Site
 from cvfs_server.storage.local import LocalStorage
@@ -34,14 +36,25 @@ def resign_whitelist(site: Site, fqrn: str, days: int = DEFAULT_DAYS) -> Whiteli
 def resign_manifest(site: Site, fqrn: str) -> Manifest:
     """Sign the present revision again, for instance after the repository's key was replaced."""
     settings = load_settings(site, fqrn)
-    with publishing(settings, "resign"):
-        repository = PublishedRepository.open(site, fqrn)
-        certificate = put_object(
-            repository.storage, settings.algorithm, ObjectKind.CERTIFICATE, read_key_file(site.key(fqrn, "crt"))
-        )
-        manifest = dataclasses.replace(repository.manifest, certificate=certificate)
-        switch(site, settings, repository.storage, manifest)
-        return manifest
+    with publishing(settings, "resign") as scratch:
+        manifest = _vouched_manifest(site, settings)
+        repository = PublishedRepository(site, settings, LocalStorage(settings.storage), manifest)
+        root = StoredCatalog(manifest.root_catalog, manifest.root_size)
+        now = max(int(time.time()), manifest.timestamp)
+        revision = Revision(manifest.revision, now, root, repository.history(), manifest, manifest.metainfo)
+        return release(site, settings, revision, scratch)
+
+
+def _vouched_manifest(site: Site, settings: RepositorySettings) -> Manifest:
+    """The published manifest, by the chain that clients follow: its certificate may be the one that is being replaced.
+
+    Raises TrustError; after a change of keys the manifest has to be signed before the whitelist is.
+    """
+    storage = LocalStorage(settings.storage)
+    document = fetch_document(storage, MANIFEST)
+    anchors = TrustAnchors(settings.fqrn, (load_public_key(read_key_file(site.key(settings.fqrn, "pub"))),))
+    certificate = fetch_document(storage, certificate_to_fetch(document).path)
+    return anchors.verify(document, fetch_document(storage, WHITELIST), certificate, time.time()).manifest
 
 
 def sign_new_whitelist(site: Site, settings: RepositorySettings, days: int, now: int) -> Whitelist:

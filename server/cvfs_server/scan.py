@@ -9,7 +9,7 @@ Source: FORMAT sections 5.5, 5.6, 5.10, 9.8.
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,6 +46,7 @@ class ScannedEntry(NamedTuple):
     symlink: bytes = b""
     is_mountpoint: bool = False
     generated: bool = False
+    inode: int = 0
 
     @property
     def is_directory(self) -> bool:
@@ -74,20 +75,25 @@ class ScannedCatalog:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A directory and everything directly in it; `path` is the path in the repository, the root's is empty."""
+    """A directory and everything directly in it; `path` is the path in the repository, the root's is empty.
+
+    `familiar` says that this directory, and each one above it, is the one that the last scan found at its path.
+    """
 
     path: bytes
     directory: ScannedEntry
     catalog: ScannedCatalog
     entries: list[ScannedEntry]
+    familiar: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ScanRules:
-    """What of the source tree is published."""
+    """What of the source tree is published. `recognise` is asked of each directory: is this inode known at this path?"""
 
     mtime_ns: bool = True
     ignore_special_files: bool = False
+    recognise: Callable[[bytes, int], bool] = lambda _path, _inode: False
 
 
 def scan(source: bytes, rules: ScanRules) -> Iterator[Listing]:
@@ -98,11 +104,17 @@ def scan(source: bytes, rules: ScanRules) -> Iterator[Listing]:
 class _Frame:
     """A directory on the way from the root: read already, its sub-directories being descended into."""
 
-    __slots__ = ("catalog", "directory", "entries", "path", "pending")
+    __slots__ = ("catalog", "directory", "entries", "familiar", "path", "pending")
 
     def __init__(
-        self, path: bytes, directory: ScannedEntry, catalog: ScannedCatalog, found: list[ScannedEntry]
+        self,
+        path: bytes,
+        directory: ScannedEntry,
+        catalog: ScannedCatalog,
+        found: list[ScannedEntry],
+        familiar: bool,
     ) -> None:
+        self.familiar = familiar
         self.path = path
         self.directory = directory
         self.catalog = catalog
@@ -110,7 +122,7 @@ class _Frame:
         self.pending = iter([entry for entry in found if entry.is_directory])
 
     def listing(self) -> Listing:
-        return Listing(self.path, self.directory, self.catalog, self.entries)
+        return Listing(self.path, self.directory, self.catalog, self.entries, self.familiar)
 
 
 class _Scan:
@@ -122,12 +134,13 @@ class _Scan:
     def listings(self) -> Iterator[Listing]:
         self._dirtab = self._read_dirtab()
         # An explicit stack: a path may have more levels than Python allows calls.
-        stack = [self._enter(b"", self._root(), None)]
+        stack = [self._enter(b"", self._root(), None, familiar=True)]
         while stack:
             frame = stack[-1]
             child = next(frame.pending, None)
             if child is not None:
-                stack.append(self._enter(frame.path + b"/" + child.name, child, frame.catalog))
+                path = frame.path + b"/" + child.name
+                stack.append(self._enter(path, child, frame.catalog, familiar=frame.familiar))
                 continue
             stack.pop()
             if stack:
@@ -143,7 +156,9 @@ class _Scan:
             raise Unpublishable(f"{os.fsdecode(self._source)}: not a directory")
         return self._entry(b"", status)
 
-    def _enter(self, path: bytes, directory: ScannedEntry, parent: ScannedCatalog | None) -> _Frame:
+    def _enter(self, path: bytes, directory: ScannedEntry, parent: ScannedCatalog | None, *, familiar: bool) -> _Frame:
+        # Asked in any case: every directory is remembered for the next scan.
+        familiar = self._rules.recognise(path, directory.inode) and familiar
         found = self._read_directory(path)
         directory = directory._replace(links=2 + sum(entry.is_directory for entry in found))
         is_mountpoint = self._is_mountpoint(path, found)
@@ -153,7 +168,7 @@ class _Scan:
             parent = ScannedCatalog(path, directory, parent)
         if is_mountpoint and not any(entry.name == MARKER for entry in found):
             found.append(_generated_marker(directory))
-        return _Frame(path, directory, parent, found)
+        return _Frame(path, directory, parent, found, familiar)
 
     def _is_mountpoint(self, path: bytes, found: list[ScannedEntry]) -> bool:
         marker = next((entry for entry in found if entry.name == MARKER), None)
@@ -215,6 +230,7 @@ class _Scan:
             status.st_uid,
             status.st_gid,
             status.st_ctime_ns,
+            inode=status.st_ino,
         )
 
     def _read_dirtab(self) -> Dirtab:

@@ -93,7 +93,7 @@ class Victims:
             assert repository.number == report.revision
         assert self.own.check() == []
         assert os.listdir(self.own.storage / "data" / "txn") == []
-        left = {"publish.lock", "reflog.chksum", "last_scan.json"}
+        left = {"publish.lock", "reflog.chksum", "last_scan"}
         assert set(os.listdir(self.own.settings.spool)) <= left
 
 

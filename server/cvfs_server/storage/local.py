@@ -21,14 +21,9 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class LocalStorage:
-    """The repository below the directory `base`. Copies of it work in other processes.
-
-    After a power failure a file may be there without its bytes: with `trust_existing=False` what is present is written
-    again.
-    """
+    """The repository below the directory `base`. Copies of it work in other processes."""
 
     base: str
-    trust_existing: bool = True
 
     def create(self) -> None:
         """Make the directories of an empty repository (FORMAT section 1.2)."""
@@ -47,7 +42,7 @@ class LocalStorage:
 
     def put(self, path: str, data: Bytes) -> bool:
         """Keep one object; False if it was there before. Raises StoreFull."""
-        if self.trust_existing and os.path.exists(f"{self.base}/{path}"):
+        if os.path.exists(f"{self.base}/{path}"):
             return False
         upload = self.start_upload()
         try:
@@ -72,13 +67,18 @@ class LocalStorage:
         finally:
             upload.abort()
 
-    def objects(self) -> Iterator[tuple[str, int]]:
-        """Path and stored size of everything below `data/`, the staging area left out, in no order."""
+    def objects(self, since: float = 0) -> Iterator[tuple[str, int]]:
+        """Path and stored size of everything below `data/`, the staging area left out, in no order.
+
+        With `since`, a Unix time, only what was written then or later.
+        """
         for number in range(256):
             directory = f"data/{number:02x}"
             with os.scandir(f"{self.base}/{directory}") as files:
                 for file in files:
-                    yield f"{directory}/{file.name}", file.stat().st_size
+                    status = file.stat()
+                    if status.st_mtime >= since:
+                        yield f"{directory}/{file.name}", status.st_size
 
     def discard(self, path: str) -> None:
         """Remove a file, if it is there. Raises StoreFull where that is not allowed."""
@@ -132,7 +132,7 @@ class LocalUpload:
     def commit(self, path: str) -> bool:
         """Make it visible at `path`; False if it was there before. Ends the upload. Raises StoreFull."""
         target = f"{self._storage.base}/{path}"
-        if self._storage.trust_existing and os.path.exists(target):
+        if os.path.exists(target):
             self.abort()
             return False
         self._rename(target)
