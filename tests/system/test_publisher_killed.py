@@ -124,8 +124,8 @@ def test_killed_at_each_act(victims):
 @pytest.mark.slow
 def test_killed_at_any_time(victims):
     victims.change()
-    began = time.monotonic()
     process = victims.start()
+    began = time.monotonic()
     process.communicate(timeout=120)
     duration = time.monotonic() - began
     victims.before = victims.look()
