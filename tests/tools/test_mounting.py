@@ -119,6 +119,14 @@ def test_a_mount_is_named_by_a_relative_path(configuration, mountpoint, monkeypa
     assert (done.returncode, done.stderr) == (35, f"cvfs: {mountpoint}: nothing is mounted there\n")
 
 
+def test_umount_leaves_other_file_systems_alone(monkeypatch):
+    unmounted = []
+    monkeypatch.setattr(device, "unmount", lambda place, **_: unmounted.append(place))
+    result = CliRunner().invoke(main, ["umount", "-l", "/proc"], prog_name="cvfs")
+    assert_refused(result, 35, "/proc: a mount of type proc, not of cvfs: use umount")
+    assert unmounted == []
+
+
 @pytest.mark.parametrize(
     ("name", "place"),
     [("sw.example.org", "/cvmfs/sw.example.org"), ("/a/b", "/a/b"), ("./x.y", "/here/x.y"), ("mnt", "/here/mnt")],

@@ -58,8 +58,11 @@ def umount(mountpoints: tuple[str, ...], *, lazy: bool) -> None:
     for name in mountpoints:
         place = place_of(name)
         # A server that hangs cannot be asked whether it is dead, and need not be.
-        if device.find_mount(place) is None:
+        entry = device.find_mount(place)
+        if entry is None:
             raise MountError(f"{place}: nothing is mounted there")
+        if not entry.type.startswith("fuse"):
+            raise MountError(f"{place}: a mount of type {entry.type}, not of cvfs: use umount")
         if lazy or not device.clean_dead_mount(place):
             device.unmount(place, lazy=lazy)
 
