@@ -1,0 +1,173 @@
+"""The contract of a storage: objects appear whole or not at all, equal names are written once, mutable files are switched."""
+
+import errno
+import os
+import pickle
+import stat
+
+import pytest
+
+from cvfs.errors import MissingObject, StoreFull, UsageError
+from cvfs_server.storage import local
+from cvfs_server.storage.local import LocalStorage
+
+PATH = "data/ab/cdef"
+
+
+@pytest.fixture
+def storage(tmp_path):
+    made = LocalStorage(str(tmp_path / "repository"))
+    made.create()
+    return made
+
+
+def _read(storage, path):
+    return b"".join(storage.fetch(path))
+
+
+def _staged(storage):
+    return os.listdir(f"{storage.base}/data/txn")
+
+
+def test_a_new_one_has_its_directories(storage):
+    assert sorted(os.listdir(f"{storage.base}/data")) == [*(f"{n:02x}" for n in range(256)), "txn"]
+    assert list(storage.objects()) == []
+    storage.create()
+
+
+def test_an_object_is_written_once(storage):
+    assert not storage.has(PATH)
+    assert storage.put(PATH, b"content") is True
+    before = os.stat(f"{storage.base}/{PATH}")
+    assert storage.put(PATH, b"content") is False
+    assert os.stat(f"{storage.base}/{PATH}").st_ino == before.st_ino
+    assert storage.has(PATH)
+    assert _read(storage, PATH) == b"content"
+    assert list(storage.objects()) == [(PATH, 7)]
+    assert _staged(storage) == []
+
+
+def test_an_upload_is_invisible_until_it_is_committed(storage):
+    upload = storage.start_upload()
+    for piece in (b"one", bytearray(b"two"), memoryview(b"three"), b""):
+        upload.write(piece)
+    assert not storage.has(PATH)
+    assert list(storage.objects()) == []
+    assert upload.commit(PATH) is True
+    upload.abort()
+    assert _read(storage, PATH) == b"onetwothree"
+    assert _staged(storage) == []
+
+
+def test_an_aborted_upload_leaves_nothing(storage):
+    upload = storage.start_upload()
+    upload.write(b"x" * 100_000)
+    upload.abort()
+    upload.abort()
+    assert _staged(storage) == []
+
+
+def test_two_uploads_of_the_same_object(storage):
+    first, second = storage.start_upload(), storage.start_upload()
+    for upload in (first, second):
+        upload.write(b"same")
+    assert (first.commit(PATH), second.commit(PATH)) == (True, False)
+    assert _staged(storage) == []
+
+
+def test_objects_may_be_read_by_everybody_whom_the_mask_allows(storage):
+    before = os.umask(0o022)
+    try:
+        storage.put(PATH, b"content")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(f"{storage.base}/{PATH}").st_mode) == 0o644
+
+
+def test_a_mutable_file_is_switched_as_a_whole(storage):
+    storage.replace(".cvmfspublished", b"old")
+    with open(f"{storage.base}/.cvmfspublished", "rb") as held:
+        storage.replace(".cvmfspublished", b"new")
+        assert held.read() == b"old"
+    assert _read(storage, ".cvmfspublished") == b"new"
+    assert _staged(storage) == []
+
+
+def test_the_switch_is_durable(storage, monkeypatch):
+    """File, then name: in this order."""
+    acts = []
+    for name in ("fsync", "rename"):
+        plain = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, plain=plain, name=name: (acts.append(name), plain(*args))[1])
+    storage.replace(".cvmfspublished", b"new")
+    assert acts == ["fsync", "rename", "fsync"]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../outside", "data/../../outside", ".."])
+def test_nothing_outside(storage, path):
+    for act in (lambda: storage.replace(path, b""), lambda: storage.discard(path)):
+        with pytest.raises(UsageError, match="no place inside"):
+            act()
+
+
+def test_discard(storage):
+    storage.put(PATH, b"content")
+    storage.discard(PATH)
+    storage.discard(PATH)
+    assert not storage.has(PATH)
+    with pytest.raises(MissingObject):
+        _read(storage, PATH)
+    with pytest.raises(StoreFull):
+        storage.discard("data/ab")
+
+
+def test_a_successor_clears_the_staging_area(storage):
+    storage.start_upload().write(b"left over")
+    storage.put(PATH, b"content")
+    assert storage.clear_transaction_area() == 1
+    assert storage.clear_transaction_area() == 0
+    assert storage.has(PATH)
+
+
+def test_copies_work_elsewhere(storage):
+    copy = pickle.loads(pickle.dumps(storage))
+    assert copy.put(PATH, b"content") is True
+    assert storage.has(PATH)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("call", ["write", "rename", "open"])
+def test_what_the_machine_refuses_is_named(storage, monkeypatch, number, call):
+    plain = getattr(os, call)
+
+    def refuse(*arguments, **keywords):
+        if call != "open" or "txn" in str(arguments[0]):
+            raise OSError(number, os.strerror(number))
+        return plain(*arguments, **keywords)
+
+    monkeypatch.setattr(os, call, refuse)
+    for act in (lambda: storage.put(PATH, b"content"), lambda: storage.replace("file", b"content")):
+        with pytest.raises(StoreFull, match=os.strerror(number)):
+            act()
+    monkeypatch.undo()
+    assert not storage.has(PATH)
+    assert _staged(storage) == []
+
+
+def test_short_writes_are_continued(storage, monkeypatch):
+    plain = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: plain(descriptor, bytes(data)[:3]))
+    storage.put(PATH, b"ten bytes.")
+    monkeypatch.undo()
+    assert _read(storage, PATH) == b"ten bytes."
+
+
+def test_sync(storage, monkeypatch):
+    storage.sync()
+    with pytest.raises(StoreFull, match="missing"):
+        LocalStorage(f"{storage.base}/missing").sync()
+    synced = []
+    monkeypatch.setattr(local.ctypes, "CDLL", lambda *_, **__: object())
+    monkeypatch.setattr(os, "sync", lambda: synced.append(True))
+    storage.sync()
+    assert synced == [True]
