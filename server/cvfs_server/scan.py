@@ -132,9 +132,10 @@ class _Scan:
         self._dirtab = Dirtab()
 
     def listings(self) -> Iterator[Listing]:
+        root = self._root()
         self._dirtab = self._read_dirtab()
         # An explicit stack: a path may have more levels than Python allows calls.
-        stack = [self._enter(b"", self._root(), None, familiar=True)]
+        stack = [self._enter(b"", root, None, familiar=True)]
         while stack:
             frame = stack[-1]
             child = next(frame.pending, None)
