@@ -8,7 +8,8 @@ import pytest
 
 from cvfs_tools.running import write_line
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+# Buffered, as users run it: what is written late fails late.
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "PYTHONUNBUFFERED": ""}
 WRITER = """
 from cvfs_tools.running import plain_errors, write_line
 with plain_errors("writer"):
@@ -56,6 +57,7 @@ def test_a_terminal_gets_no_control_characters(monkeypatch):
     with open(terminal, "w") as screen:
         monkeypatch.setattr(sys, "stdout", screen)
         write_line("a\x1b[31mb\nc\udcff")
+        screen.flush()
         assert os.read(controller, 1000) == b"a\\x1b[31mb\\x0ac\\xdcff\r\n"
     os.close(controller)
 
