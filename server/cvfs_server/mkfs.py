@@ -1,5 +1,6 @@
 """A new repository: keys, places, configuration, and a first revision that is empty. Source: FORMAT sections 3.1, A.1."""
 
+import contextlib
 import datetime as dt
 import os
 import stat
@@ -37,12 +38,15 @@ def mkfs(site: Site, settings: RepositorySettings, *, days: int = DEFAULT_DAYS, 
         raise UsageError(f"{settings.fqrn} exists already: remove it first, or choose another name")
     # First of all: what cannot be written down is refused before anything is made.
     text, now = configuration_text(settings), int(time.time())
-    _write_keys(site, settings.fqrn)
     storage = LocalStorage(settings.storage)
-    storage.create()
-    sign_new_whitelist(site, settings, days, now)
-    with publishing(settings, "mkfs") as scratch:
-        manifest = _first_revision(site, settings, scratch, now)
+    with contextlib.ExitStack() as on_failure:
+        # Keys that signed nothing are of no use, and would be in the way of the next attempt.
+        _write_keys(site, settings.fqrn, on_failure)
+        storage.create()
+        sign_new_whitelist(site, settings, days, now)
+        with publishing(settings, "mkfs") as scratch:
+            manifest = _first_revision(site, settings, scratch, now)
+        on_failure.pop_all()
     if replicable:
         storage.replace(MASTER_REPLICA, b"")
     # Last: a repository whose configuration is there is complete.
@@ -50,10 +54,11 @@ def mkfs(site: Site, settings: RepositorySettings, *, days: int = DEFAULT_DAYS, 
     return manifest
 
 
-def _write_keys(site: Site, fqrn: str) -> None:
+def _write_keys(site: Site, fqrn: str, on_failure: contextlib.ExitStack) -> None:
     _make_directory(site.keys)
     for kind, text, mode in generate_keys(fqrn, dt.datetime.now(dt.UTC)).files():
         write_new_file(site.key(fqrn, kind), text, mode)
+        on_failure.callback(os.unlink, site.key(fqrn, kind))
 
 
 def _first_revision(site: Site, settings: RepositorySettings, scratch: str, now: int) -> Manifest:

@@ -3,9 +3,12 @@
 Source: FORMAT section 6.
 """
 
+import contextlib
 import dataclasses
+import os
 import time
 
+from cvfs.catalog.reader import Catalog
 from cvfs.errors import NotFound, UsageError
 from cvfs.hashes import ContentHash
 from cvfs.history import TRUNK, TRUNK_PREVIOUS, History, Tag
@@ -48,8 +51,9 @@ def _tag_for(repository: PublishedRepository, name: str, message: str, root: Con
         return Tag(name, manifest.root_catalog, manifest.revision, manifest.timestamp, message, manifest.root_size)
     if not repository.storage.has(root.path):
         raise NotFound(f"{root}: no such root catalog in the storage of {manifest.fqrn}")
-    catalog = repository.tree_of(root, scratch).root()
-    return Tag(name, root, catalog.revision, catalog.last_modified, message)
+    path = repository.catalogs(scratch).inflate(root)
+    with contextlib.closing(Catalog.open(path)) as catalog:
+        return Tag(name, root, catalog.revision, catalog.last_modified, message, os.path.getsize(path))
 
 
 def _publish(repository: PublishedRepository, history: History, scratch: str) -> None:
