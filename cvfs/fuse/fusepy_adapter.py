@@ -4,10 +4,12 @@ It is for hosts without Linux's device. It cannot invalidate, so what the kernel
 it cannot answer out of order by itself, so every call may block one of libfuse's threads.
 """
 
+import ctypes
 import errno
 import importlib
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -61,6 +63,18 @@ def serve(filesystem: Filesystem, mountpoint: str | bytes, options: MountOptions
         )
     except RuntimeError as error:
         raise MountError(f"mount {os.fsdecode(mountpoint)}: libfuse ended with status {error}") from error
+    finally:
+        _ignore_broken_pipes()
+
+
+def _ignore_broken_pipes() -> None:
+    """At its end libfuse lets SIGPIPE kill the process again, although Python had ignored it, not libfuse.
+
+    By way of the C library: Python itself changes signals in its main thread only.
+    """
+    set_handler = ctypes.CDLL(None).signal
+    set_handler.argtypes, set_handler.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    set_handler(signal.SIGPIPE, int(signal.SIG_IGN))
 
 
 class Operations:

@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -121,3 +122,19 @@ def test_what_libfuse_is_told(monkeypatch, populated):
     assert (told["entry_timeout"], told["attr_timeout"], told["negative_timeout"]) == (60.0, 60.0, 60.0)
     assert told["ro"] is told["allow_other"] is told["default_permissions"] is told["use_ino"] is True
     assert (told["fsname"], told["subtype"]) == ("x.org", "cvfs")
+
+
+def test_a_broken_pipe_does_not_kill_the_process_afterwards(monkeypatch, tmp_path):
+    """libfuse restores a handler that it never set: the next write to a closed socket would end the process."""
+
+    def libfuse(*_, **__):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+    monkeypatch.setattr(fusepy_adapter, "load_fusepy", lambda: SimpleNamespace(FUSE=libfuse))
+    try:
+        fusepy_adapter.serve(object(), str(tmp_path), MountOptions("test"), 1.0)
+        with open("/proc/self/status", encoding="ascii") as status:
+            ignored = next(int(line.split()[1], 16) for line in status if line.startswith("SigIgn"))
+        assert ignored >> (signal.SIGPIPE - 1) & 1
+    finally:
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
