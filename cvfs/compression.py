@@ -64,7 +64,8 @@ class _Zstd:
     """A zstd frame that is never as long as its content, see the text of this module."""
 
     def __init__(self) -> None:
-        self._frame = _zstd().ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+        self._compressor = _idle_compressor()
+        self._frame = self._compressor.compressobj()
         self._read = self._written = 0
 
     def compress(self, data: Bytes) -> bytes:
@@ -73,11 +74,23 @@ class _Zstd:
 
     def flush(self) -> bytes:
         rest = self._count(self._frame.flush())
+        _idle_compressors.append(self._compressor)
         return rest + _SKIPPABLE_FRAME if self._written == self._read else rest
 
     def _count(self, data: bytes) -> bytes:
         self._written += len(data)
         return data
+
+
+# Making one costs as much as compressing a small file. One that is in use, or was given up half-way, is not here.
+_idle_compressors: list[Any] = []
+
+
+def _idle_compressor() -> Any:
+    try:
+        return _idle_compressors.pop()
+    except IndexError:
+        return _zstd().ZstdCompressor(level=ZSTD_LEVEL)
 
 
 def _zstd() -> Any:

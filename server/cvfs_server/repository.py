@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cvfs.catalog.tree import CatalogTree
-from cvfs.compression import ZLIB, Compression
+from cvfs.compression import ZLIB, Compression, encoder_named
 from cvfs.errors import FormatError, MissingObject, StoreFull, TrustError
 from cvfs.format import manifest as manifests
 from cvfs.format.manifest import Manifest
@@ -61,7 +61,10 @@ class PublishedRepository:
 
     def catalogs(self, scratch: str) -> CatalogObjects:
         """The catalog files, taken through the directory `scratch`."""
-        return CatalogObjects(self.storage, scratch, self.settings.algorithm, ZLIB)
+        # Every client inflates either; the slower one gives the original's very bytes.
+        slow = self.settings.compression in {"zlib", "default", "none"}
+        encoder = ZLIB if slow else encoder_named("zlib-fast")
+        return CatalogObjects(self.storage, scratch, self.settings.algorithm, encoder)
 
     def tree(self, scratch: str) -> CatalogTree:
         """All catalogs of the present revision."""

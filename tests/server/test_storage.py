@@ -136,11 +136,13 @@ def test_copies_work_elsewhere(storage):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
-@pytest.mark.parametrize("call", ["write", "rename", "open"])
+@pytest.mark.parametrize("call", ["write", "rename", "open", "close"])
 def test_what_the_machine_refuses_is_named(storage, monkeypatch, number, call):
     plain = getattr(os, call)
 
     def refuse(*arguments, **keywords):
+        if call == "close":
+            plain(*arguments)
         if call != "open" or "txn" in str(arguments[0]):
             raise OSError(number, os.strerror(number))
         return plain(*arguments, **keywords)

@@ -4,6 +4,7 @@ Bytes go to `data/txn/` first and become visible by a rename. Single objects are
 once for all of them, before the manifest names them. Source: FORMAT section 4.7.
 """
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -47,7 +48,8 @@ class LocalStorage:
         upload = self.start_upload()
         try:
             upload.write(data)
-            return upload.commit(path)
+            upload.move_to(f"{self.base}/{path}")
+            return True
         finally:
             upload.abort()
 
@@ -135,27 +137,35 @@ class LocalUpload:
         if os.path.exists(target):
             self.abort()
             return False
-        self._rename(target)
+        self.move_to(target)
         return True
 
     def publish(self, target: str) -> None:
         """Make it visible in place of whatever is there, and durable. Raises StoreFull."""
         with _converted(target):
             os.fsync(self._descriptor)
-        self._rename(target)
+        self.move_to(target)
         with _converted(target):
             _sync_directory(os.path.dirname(target))
 
-    def abort(self) -> None:
-        """Forget it; of no effect after a commit."""
-        if self._descriptor >= 0:
-            self._close()
-            os.unlink(self._temporary)
-
-    def _rename(self, target: str) -> None:
+    def move_to(self, target: str) -> None:
+        """Make it visible in place of whatever is there. Raises StoreFull."""
         with _converted(target):
+            # First: some file systems say only now that there was no room.
+            self._close()
             os.rename(self._temporary, target)
-        self._close()
+        self._temporary = ""
+
+    def abort(self) -> None:
+        """Forget it; of no effect after a commit. Raises StoreFull if it cannot be removed."""
+        temporary, self._temporary = self._temporary, ""
+        if self._descriptor >= 0:
+            # What is lost here was to be thrown away.
+            with contextlib.suppress(OSError):
+                self._close()
+        if temporary:
+            with _converted(temporary):
+                os.unlink(temporary)
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
