@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cvfs.client.object_cache import ObjectCache
+from cvfs.client.cache.object_cache import ObjectCache
 from cvfs.client.settings import Settings
 from cvfs.errors import UsageError
 from cvfs.store.base import Contents, Store
@@ -48,13 +48,13 @@ class DataPlane:
 
 def connect(settings: Settings) -> DataPlane:
     """The data plane that the settings describe; prepares the cache, contacts nobody."""
-    if not settings.servers:
+    if not settings.network.servers:
         raise UsageError(f"{settings.fqrn}: no server known, set CVMFS_SERVER_URL")
-    servers = [Counted(_server(settings, url)) for url in settings.servers]
-    external = [Counted(_server(settings, url)) for url in settings.external_servers]
+    servers = [Counted(_server(settings, url)) for url in settings.network.servers]
+    external = [Counted(_server(settings, url)) for url in settings.network.external_servers]
     cache = None
-    if settings.cache_dir:
-        cache = ObjectCache(settings.cache_dir, settings.quota)
+    if settings.cache.directory:
+        cache = ObjectCache(settings.cache.directory, settings.cache.quota)
         cache.prepare()
     store = _in_order(servers)
     contents = _contents(settings, store, cache)
@@ -77,7 +77,7 @@ def _contents(settings: Settings, store: Store, cache: ObjectCache | None) -> Co
     if cache is None:
         return Coalesced(Uncached(Verified(store)))
     # Large objects on their way lie beside the cache, not in memory.
-    staging = f"{settings.cache_dir}/txn"
+    staging = f"{settings.cache.directory}/txn"
     return Coalesced(Cached(Verified(store, staging), cache, staging))
 
 
@@ -86,5 +86,5 @@ def _server(settings: Settings, url: str) -> Store:
         return LocalStore(url.removeprefix(_FILE_URL))
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url}: not a server URL, it starts with http://, https:// or file://")
-    timeouts = Timeouts(settings.timeout, settings.timeout_direct, settings.low_speed_limit)
-    return HttpStore(url, settings.proxy, timeouts)
+    timeouts = Timeouts(settings.network.timeout, settings.network.timeout_direct, settings.network.low_speed_limit)
+    return HttpStore(url, settings.network.proxy, timeouts)

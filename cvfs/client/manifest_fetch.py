@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from cvfs.client.data_plane import DataPlane
-from cvfs.client.settings import DEFAULT_KEYS_DIR, Settings
+from cvfs.client.settings import Settings
+from cvfs.client.settings.trust import DEFAULT_KEYS_DIR
 from cvfs.client.trust_state import Kept, TrustState
 from cvfs.errors import CvfsError, FormatError, NotFound, StoreError, TrustError, UsageError
 from cvfs.format.signature import PublicKey, load_public_key
@@ -53,7 +54,7 @@ def fetch_revision(settings: Settings, plane: DataPlane, clock: Callable[[], flo
     """
     if settings.root_hash:
         return Revision(settings.root_hash)
-    state = TrustState(settings.trust_state, settings.fqrn) if settings.trust_state else None
+    state = TrustState(settings.trust.state, settings.fqrn) if settings.trust.state else None
     verified, offline = _verified(settings, plane, state, clock())
     manifest = verified.manifest
     if settings.tag or settings.date:
@@ -107,7 +108,7 @@ def _anchors(settings: Settings, state: TrustState | None) -> TrustAnchors:
 
 
 def _public_keys(settings: Settings) -> tuple[PublicKey, ...]:
-    names = settings.public_keys or tuple(_keys_in(DEFAULT_KEYS_DIR, settings.fqrn))
+    names = settings.trust.public_keys or tuple(_keys_in(DEFAULT_KEYS_DIR, settings.fqrn))
     return tuple(_public_key(name) for name in names)
 
 
@@ -136,8 +137,8 @@ def _names_in(directory: str) -> list[str]:
 
 
 def _blacklist(settings: Settings) -> Blacklist:
-    if settings.blacklist and os.path.exists(settings.blacklist):
-        return parse_blacklist(_read_local(settings.blacklist))
+    if settings.trust.blacklist and os.path.exists(settings.trust.blacklist):
+        return parse_blacklist(_read_local(settings.trust.blacklist))
     return Blacklist()
 
 

@@ -1,20 +1,17 @@
 """A mounted repository: volume, FUSE server, refresher and control socket joined; the only place where they meet.
 
-mount(settings, "/cvmfs/sw.example.org")              serves until it is unmounted
-mount_in_background(settings, "/cvmfs/sw.example.org")    returns when the kernel can use it
+mount(settings, "/cvmfs/sw.example.org")     serves until it is unmounted
 """
 
 import contextlib
 import json
 import logging
 import os
-import select
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from cvfs import __version__
 from cvfs.client.control import ControlServer, socket_path
@@ -24,13 +21,13 @@ from cvfs.client.repository import Repository
 from cvfs.client.settings import Settings
 from cvfs.client.upkeep import Upkeep
 from cvfs.client.volume import View, Volume
-from cvfs.errors import CvfsError, PathError, UsageError
+from cvfs.errors import PathError, UsageError
 from cvfs.fuse import device
 from cvfs.fuse.server import Server, ServerSettings
 
 log = logging.getLogger(__name__)
 
-_READY_WITHIN = 30.0
+READY_WITHIN = 30.0
 _READ_AHEAD = 2**20
 CONTROL_ATTRIBUTE = b"user.cvfs.control"
 
@@ -84,7 +81,7 @@ class Mount:
             self._channel.close()
             self._volume.repository.close()
 
-    def wait_ready(self, timeout: float = _READY_WITHIN) -> bool:
+    def wait_ready(self, timeout: float = READY_WITHIN) -> bool:
         """Wait until the kernel and the server have agreed."""
         ready = self._server.wait_ready(timeout)
         if ready:
@@ -124,8 +121,8 @@ class Mount:
             "received": traffic.bytes,
             "in_flight": self._server.in_flight(),
             "requests": self._server.counters(),
-            "servers": list(self.settings.servers),
-            "proxy": self.settings.proxy or "DIRECT",
+            "servers": list(self.settings.network.servers),
+            "proxy": self.settings.network.proxy or "DIRECT",
         }
 
     def _commands(self) -> dict[str, Callable[[list[str]], str]]:
@@ -139,15 +136,15 @@ class Mount:
         }
 
     def _workspace(self) -> str:
-        if not self.settings.workspace:
+        if not self.settings.mount.workspace:
             raise UsageError(f"{self.settings.fqrn}: a mount needs a directory for its socket, set CVMFS_WORKSPACE")
-        return self.settings.workspace
+        return self.settings.mount.workspace
 
     def _view(self) -> View:
         variables = {**self.settings.variables, "CVMFS_FQRN": self.settings.fqrn}
         variables.setdefault("CVMFS_ARCH", os.uname().machine)
         return View(
-            owner=(os.getuid(), os.getgid()) if self.settings.claim_ownership else None,
+            owner=(os.getuid(), os.getgid()) if self.settings.view.claim_ownership else None,
             variables={name.encode(): value.encode("utf-8", "surrogateescape") for name, value in variables.items()},
             magic={
                 b"user.fqrn": self.settings.fqrn.encode,
@@ -162,14 +159,14 @@ class Mount:
     def _options(self) -> device.MountOptions:
         allow_other = self._allow_other or os.geteuid() == 0
         return device.MountOptions(
-            self.settings.fqrn, allow_other=allow_other, default_permissions=self.settings.check_permissions
+            self.settings.fqrn, allow_other=allow_other, default_permissions=self.settings.view.check_permissions
         )
 
     def _server_settings(self) -> ServerSettings:
         return ServerSettings(
-            zero_message_open=not self.settings.open_messages,
-            posix_acl=self.settings.posix_acl,
-            workers=self.settings.workers,
+            zero_message_open=not self.settings.view.open_messages,
+            posix_acl=self.settings.view.posix_acl,
+            workers=self.settings.view.workers,
         )
 
 
@@ -177,23 +174,9 @@ def mount(settings: Settings, mountpoint: str, *, allow_other: bool = False) -> 
     """Mount and serve in this process until SIGTERM, SIGINT or an unmount."""
     mounted = Mount(settings, mountpoint, allow_other=allow_other)
     mounted.start()
-    _unmount_on_signals(mounted)
+    unmount_on_signals(mounted)
     threading.Thread(target=mounted.wait_ready, name="read-ahead", daemon=True).start()
     mounted.serve()
-
-
-def mount_in_background(settings: Settings, mountpoint: str, *, allow_other: bool = False) -> int:
-    """Mount in a process of its own; returns its number as soon as the kernel can use the mount.
-
-    Raises what the other process failed with. Call it before any thread is started: threads do not survive the fork.
-    """
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        _run_detached(settings, mountpoint, _Report(writer), allow_other=allow_other)
-    os.close(writer)
-    return _await_child(pid, reader, mountpoint)
 
 
 def prepare_mountpoint(mountpoint: str) -> None:
@@ -212,99 +195,9 @@ def prepare_mountpoint(mountpoint: str) -> None:
         raise UsageError(f"{mountpoint}: {error.strerror}") from error
 
 
-class MountFailed(CvfsError):
-    """The background process could not mount."""
+def unmount_on_signals(mounted: Mount) -> None:
+    """SIGTERM and SIGINT end the mount."""
 
-    def __init__(self, message: str, exit_status: int) -> None:
-        super().__init__(message)
-        self.exit_status = exit_status
-
-
-class _Report:
-    """What the child tells its parent, once: an error's text and exit status, or that all is well."""
-
-    def __init__(self, pipe: int) -> None:
-        self._pipe = pipe
-        self._lock = threading.Lock()
-
-    def ready(self) -> None:
-        self._send("", 0)
-
-    def failed(self, message: str, exit_status: int) -> None:
-        self._send(message, exit_status)
-
-    def _send(self, message: str, exit_status: int) -> None:
-        with self._lock:
-            pipe, self._pipe = self._pipe, -1
-        if pipe < 0:
-            return
-        # The parent may have given up waiting.
-        with contextlib.suppress(OSError), open(pipe, "wb") as file:
-            file.write(json.dumps([message, exit_status]).encode())
-
-
-def _run_detached(settings: Settings, mountpoint: str, report: _Report, *, allow_other: bool) -> NoReturn:
-    """The child: mount, tell the parent, serve, exit. Never returns into the caller's code."""
-    status = 0
-    try:
-        os.setsid()
-        mounted = Mount(settings, mountpoint, allow_other=allow_other)
-        mounted.start()
-        _unmount_on_signals(mounted)
-        threading.Thread(target=_report_ready, args=(mounted, report), name="ready", daemon=True).start()
-        _detach_terminal()
-        mounted.serve()
-    except CvfsError as error:
-        log.debug("the mount of %s failed", settings.fqrn, exc_info=True)
-        report.failed(str(error), error.exit_status)
-        status = error.exit_status
-    except BaseException as error:
-        log.exception("the mount of %s ended", settings.fqrn)
-        report.failed(f"{mountpoint}: {type(error).__name__}: {error}", 1)
-        status = 1
-    os._exit(status)
-
-
-def _report_ready(mounted: Mount, report: _Report) -> None:
-    if mounted.wait_ready():
-        report.ready()
-    else:
-        report.failed(f"{mounted.mountpoint}: the kernel does not answer", 1)
-
-
-def _await_child(pid: int, reader: int, mountpoint: str) -> int:
-    with open(reader, "rb") as pipe:
-        ready, _, _ = select.select([pipe], [], [], 2 * _READY_WITHIN)
-        text = pipe.read(65536) if ready else b""
-    message, exit_status = json.loads(text) if text else (f"{mountpoint}: the mount process did not come up", 1)
-    if not message:
-        return pid
-    _end(pid)
-    device.clean_dead_mount(mountpoint)
-    raise MountFailed(message, exit_status)
-
-
-def _end(pid: int) -> None:
-    """A process that failed may still be on its way out; one that hangs is not waited for."""
-    for attempt in range(600):
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return
-        if attempt == 100:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
-
-
-def _detach_terminal() -> None:
-    null = os.open(os.devnull, os.O_RDWR)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.close(null)
-    os.chdir("/")
-
-
-def _unmount_on_signals(mounted: Mount) -> None:
     # In a thread: unmounting may ask the file system something, and this thread is the one that would answer.
     def unmount(_signal: int, _frame: object) -> None:
         threading.Thread(target=mounted.unmount, name="unmount", daemon=True).start()

@@ -17,10 +17,10 @@ from typing import Self
 
 from cvfs.catalog.reader import Catalog, NestedCatalog
 from cvfs.catalog.tree import CatalogTree
+from cvfs.client.cache.object_cache import ObjectCache
 from cvfs.client.content import Piece, chunked, pieces_between, whole
 from cvfs.client.data_plane import DataPlane, connect
 from cvfs.client.manifest_fetch import Revision, fetch_revision
-from cvfs.client.object_cache import ObjectCache
 from cvfs.client.settings import Settings, settings_for_url
 from cvfs.errors import IsADirectory, NotADirectory, NotALink, NotFound
 from cvfs.format.dirent import DirectoryEntry

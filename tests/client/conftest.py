@@ -1,6 +1,7 @@
 """Repositories opened for the tests of the client, and what a test gives a volume to look at."""
 
 import contextlib
+import dataclasses
 import itertools
 import socket
 from collections.abc import Callable, Iterator
@@ -9,12 +10,42 @@ import pytest
 
 from cvfs.client.repository import Repository
 from cvfs.client.settings import Settings
+from cvfs.client.settings.cache import CacheSettings
+from cvfs.client.settings.mount import MountSettings
+from cvfs.client.settings.network import NetworkSettings
+from cvfs.client.settings.trust import TrustSettings
+from cvfs.client.settings.view import ViewSettings
 from cvfs.format.dirent import DirectoryEntry, content_flags, type_flags
 from cvfs.hashes import Algorithm
 
+PARTS = {
+    "network": NetworkSettings,
+    "trust": TrustSettings,
+    "cache": CacheSettings,
+    "view": ViewSettings,
+    "mount": MountSettings,
+}
+SHORT = {"cache_dir": ("cache", "directory"), "trust_state": ("trust", "state")}
+
 
 @pytest.fixture
-def local_settings(tmp_path) -> Callable[..., Settings]:
+def make_settings() -> Callable[..., Settings]:
+    """Settings by the names of the fields of all their parts; `cache_dir` and `trust_state` for what is ambiguous."""
+    known = {field.name: (part, field.name) for part, kind in PARTS.items() for field in dataclasses.fields(kind)}
+
+    def make(fqrn: str = "sw.example.org", **given) -> Settings:
+        parts = {part: {} for part in PARTS}
+        own = {}
+        for name, value in given.items():
+            part, field = (SHORT | known).get(name, (None, name))
+            (parts[part] if part else own)[field] = value
+        return Settings(fqrn, **own, **{part: PARTS[part](**fields) for part, fields in parts.items()})
+
+    return make
+
+
+@pytest.fixture
+def local_settings(tmp_path, make_settings) -> Callable[..., Settings]:
     """Settings for a publication or fixture on this machine: cache, trust state and socket below `tmp_path`."""
 
     def make(repository, **changes) -> Settings:
@@ -27,7 +58,7 @@ def local_settings(tmp_path) -> Callable[..., Settings]:
             "workspace": str(tmp_path / "run"),
             "trust_state": str(tmp_path / "trust"),
         }
-        return Settings(**given | changes)
+        return make_settings(**given | changes)
 
     return make
 

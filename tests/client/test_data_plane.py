@@ -5,7 +5,6 @@ import os
 import pytest
 
 from cvfs.client.data_plane import connect
-from cvfs.client.settings import Settings
 from cvfs.compression import ENCODERS
 from cvfs.errors import MissingObject, UsageError
 from cvfs.hashes import Algorithm, ContentHash
@@ -14,16 +13,19 @@ from cvfs.store.counted import Counted, Traffic
 from cvfs.store.memory import MemoryStore
 
 
-def settings(tmp_path, *servers: str, **changes) -> Settings:
-    return Settings("sw.example.org", servers, (), **{"cache_dir": str(tmp_path / "cache")} | changes)
+@pytest.fixture
+def settings(tmp_path, make_settings):
+    return lambda *servers, **changes: make_settings(
+        servers=servers, **{"cache_dir": str(tmp_path / "cache")} | changes
+    )
 
 
 @pytest.fixture
-def plane(tmp_path):
+def plane(settings):
     made = []
 
     def make(*servers: str, **changes):
-        made.append(connect(settings(tmp_path, *servers, **changes)))
+        made.append(connect(settings(*servers, **changes)))
         return made[-1]
 
     yield make
@@ -55,9 +57,9 @@ def stored():
 
 
 @pytest.mark.parametrize("servers", [(), ("ftp://x/y",), ("file:/x",), ("x",), ("file:///a", "gopher://b")])
-def test_what_is_no_server_is_refused_before_anything_is_made(tmp_path, servers):
+def test_what_is_no_server_is_refused_before_anything_is_made(tmp_path, settings, servers):
     with pytest.raises(UsageError):
-        connect(settings(tmp_path, *servers))
+        connect(settings(*servers))
     assert not (tmp_path / "cache").exists()
 
 

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 import diskcache
 import pytest
 
-from cvfs.client.cache_files import content_named
-from cvfs.client.object_cache import ObjectCache
+from cvfs.client.cache.files import content_named
+from cvfs.client.cache.object_cache import ObjectCache
 from cvfs.compression import ENCODERS
 from cvfs.errors import CorruptObject, FormatError, StoreFull, Unreachable
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
@@ -300,7 +300,7 @@ def test_threads_share_a_cache(make):
 
 INSERTER = """
 import os, random, sys
-from cvfs.client.object_cache import ObjectCache
+from cvfs.client.cache.object_cache import ObjectCache
 from cvfs.hashes import Algorithm, ContentHash
 
 cache = ObjectCache(sys.argv[1], int(sys.argv[2]))
@@ -371,7 +371,7 @@ def test_a_daemon_keeps_the_session_of_its_parent(make, tmp_path):
     """After a fork the lock is held as long as the child lives, although the parent is gone."""
     script = """
 import os, sys
-from cvfs.client.object_cache import ObjectCache
+from cvfs.client.cache.object_cache import ObjectCache
 cache = ObjectCache(sys.argv[1])
 cache.prepare()
 if os.fork():

@@ -1,8 +1,13 @@
 """Parameters to settings: units, defaults, substitutions, and what is refused."""
 
+import operator
+
 import pytest
 
 from cvfs.client.settings import Settings, parse_configuration, settings_for_url, settings_from
+from cvfs.client.settings.cache import CacheSettings
+from cvfs.client.settings.mount import MountSettings
+from cvfs.client.settings.trust import TrustSettings
 from cvfs.errors import FormatError, UsageError
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 
@@ -14,13 +19,9 @@ def test_defaults_are_those_of_the_original():
     got = settings_from(FQRN, {})
     assert got == Settings(
         fqrn=FQRN,
-        servers=(),
-        public_keys=(),
-        cache_dir="/var/lib/cvmfs/shared",
-        workspace="/var/lib/cvmfs/shared",
-        trust_state="/var/lib/cvmfs/trust",
-        blacklist="/etc/cvmfs/blacklist",
-        quota=4000 * 2**20,
+        cache=CacheSettings("/var/lib/cvmfs/shared", 4000 * 2**20),
+        mount=MountSettings("/var/lib/cvmfs/shared"),
+        trust=TrustSettings((), "/etc/cvmfs/blacklist", "/var/lib/cvmfs/trust"),
     )
     assert not got.pinned
 
@@ -31,38 +32,38 @@ def test_defaults_are_those_of_the_original():
         (
             "CVMFS_SERVER_URL",
             "http://a/cvmfs/@fqrn@/ ; http://b/@org@",
-            "servers",
+            "network.servers",
             (f"http://a/cvmfs/{FQRN}", "http://b/sw"),
         ),
-        ("CVMFS_SERVER_URL", " ;; ", "servers", ()),
-        ("CVMFS_EXTERNAL_URL", "http://x/", "external_servers", ("http://x",)),
-        ("CVMFS_PUBLIC_KEY", "/k/a.pub:/k/b.pub", "public_keys", ("/k/a.pub", "/k/b.pub")),
-        ("CVMFS_HTTP_PROXY", "DIRECT", "proxy", None),
-        ("CVMFS_HTTP_PROXY", "", "proxy", None),
-        ("CVMFS_HTTP_PROXY", "http://p:3128;DIRECT", "proxy", "http://p:3128"),
-        ("CVMFS_HTTP_PROXY", "http://p:3128|http://q:3128", "proxy", "http://p:3128"),
-        ("CVMFS_CACHE_BASE", "/big", "cache_dir", "/big/shared"),
-        ("CVMFS_CACHE_BASE", "/big", "trust_state", "/big/trust"),
-        ("CVMFS_CACHE_DIR", "/c/x", "trust_state", "/c/x.trust"),
-        ("CVMFS_CACHE_DIR", "/c/@fqrn@", "cache_dir", f"/c/{FQRN}"),
-        ("CVMFS_CACHE_DIR", "/c", "workspace", "/c"),
-        ("CVMFS_WORKSPACE", "/run/x", "workspace", "/run/x"),
-        ("CVMFS_QUOTA_LIMIT", "10", "quota", 10 * 2**20),
-        ("CVMFS_QUOTA_LIMIT", "0", "quota", 0),
-        ("CVMFS_QUOTA_LIMIT", "-1", "quota", None),
-        ("CVMFS_QUOTA_LIMIT", "", "quota", 4000 * 2**20),
-        ("CVMFS_TIMEOUT", " 7 ", "timeout", 7),
-        ("CVMFS_TIMEOUT_DIRECT", "8", "timeout_direct", 8),
-        ("CVMFS_LOW_SPEED_LIMIT", "0", "low_speed_limit", 0),
+        ("CVMFS_SERVER_URL", " ;; ", "network.servers", ()),
+        ("CVMFS_EXTERNAL_URL", "http://x/", "network.external_servers", ("http://x",)),
+        ("CVMFS_PUBLIC_KEY", "/k/a.pub:/k/b.pub", "trust.public_keys", ("/k/a.pub", "/k/b.pub")),
+        ("CVMFS_HTTP_PROXY", "DIRECT", "network.proxy", None),
+        ("CVMFS_HTTP_PROXY", "", "network.proxy", None),
+        ("CVMFS_HTTP_PROXY", "http://p:3128;DIRECT", "network.proxy", "http://p:3128"),
+        ("CVMFS_HTTP_PROXY", "http://p:3128|http://q:3128", "network.proxy", "http://p:3128"),
+        ("CVMFS_CACHE_BASE", "/big", "cache.directory", "/big/shared"),
+        ("CVMFS_CACHE_BASE", "/big", "trust.state", "/big/trust"),
+        ("CVMFS_CACHE_DIR", "/c/x", "trust.state", "/c/x.trust"),
+        ("CVMFS_CACHE_DIR", "/c/@fqrn@", "cache.directory", f"/c/{FQRN}"),
+        ("CVMFS_CACHE_DIR", "/c", "mount.workspace", "/c"),
+        ("CVMFS_WORKSPACE", "/run/x", "mount.workspace", "/run/x"),
+        ("CVMFS_QUOTA_LIMIT", "10", "cache.quota", 10 * 2**20),
+        ("CVMFS_QUOTA_LIMIT", "0", "cache.quota", 0),
+        ("CVMFS_QUOTA_LIMIT", "-1", "cache.quota", None),
+        ("CVMFS_QUOTA_LIMIT", "", "cache.quota", 4000 * 2**20),
+        ("CVMFS_TIMEOUT", " 7 ", "network.timeout", 7),
+        ("CVMFS_TIMEOUT_DIRECT", "8", "network.timeout_direct", 8),
+        ("CVMFS_LOW_SPEED_LIMIT", "0", "network.low_speed_limit", 0),
         ("CVMFS_MAX_TTL", "3", "max_ttl", 180),
         ("CVMFS_MAX_TTL", "0", "max_ttl", None),
         ("CVMFS_AUTO_UPDATE", "No", "auto_update", False),
-        ("CVMFS_CLAIM_OWNERSHIP", "yes", "claim_ownership", True),
-        ("CVMFS_CLAIM_OWNERSHIP", "", "claim_ownership", False),
-        ("CVMFS_CHECK_PERMISSIONS", "off", "check_permissions", False),
-        ("CVMFS_ENFORCE_ACLS", "true", "posix_acl", True),
-        ("CVFS_OPEN_MESSAGES", "1", "open_messages", True),
-        ("CVMFS_FUSE3_MAX_THREADS", "4", "workers", 4),
+        ("CVMFS_CLAIM_OWNERSHIP", "yes", "view.claim_ownership", True),
+        ("CVMFS_CLAIM_OWNERSHIP", "", "view.claim_ownership", False),
+        ("CVMFS_CHECK_PERMISSIONS", "off", "view.check_permissions", False),
+        ("CVMFS_ENFORCE_ACLS", "true", "view.posix_acl", True),
+        ("CVFS_OPEN_MESSAGES", "1", "view.open_messages", True),
+        ("CVMFS_FUSE3_MAX_THREADS", "4", "view.workers", 4),
         ("CVMFS_REPOSITORY_TAG", "v1", "tag", "v1"),
         ("CVMFS_REPOSITORY_DATE", "2026-01-01T00:00:00Z", "date", "2026-01-01T00:00:00Z"),
         ("CVMFS_ROOT_HASH", HEX, "root_hash", ContentHash.parse(HEX, ObjectKind.CATALOG)),
@@ -72,12 +73,12 @@ def test_defaults_are_those_of_the_original():
             "root_hash",
             ContentHash(Algorithm.SHAKE128, bytes.fromhex(HEX), ObjectKind.CATALOG),
         ),
-        ("CVFS_TRUST_STATE_DIR", "/t", "trust_state", "/t"),
+        ("CVFS_TRUST_STATE_DIR", "/t", "trust.state", "/t"),
         ("LAB_VAR", "x", "variables", {"LAB_VAR": "x"}),
     ],
 )
 def test_each_parameter(parameter, value, field, expected):
-    assert getattr(settings_from(FQRN, {parameter: value}), field) == expected
+    assert operator.attrgetter(field)(settings_from(FQRN, {parameter: value})) == expected
 
 
 @pytest.mark.parametrize(
@@ -123,8 +124,8 @@ def test_what_pins_a_mount(parameters, pinned):
 
 def test_a_url_says_nearly_everything():
     got = settings_for_url("http://a/cvmfs/sw.example.org/;http://b/sw.example.org", "/k.pub", proxy="DIRECT")
-    assert (got.fqrn, got.proxy, got.public_keys) == (FQRN, None, ("/k.pub",))
-    assert got.servers == ("http://a/cvmfs/sw.example.org", "http://b/sw.example.org")
+    assert (got.fqrn, got.network.proxy, got.trust.public_keys) == (FQRN, None, ("/k.pub",))
+    assert got.network.servers == ("http://a/cvmfs/sw.example.org", "http://b/sw.example.org")
     assert settings_for_url("http://a/x", "/k", fqrn=FQRN).fqrn == FQRN
 
 
@@ -170,7 +171,7 @@ def test_relative_places_are_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parameters = {"CVMFS_CACHE_BASE": "c", "CVMFS_PUBLIC_KEY": "k.pub:/abs.pub", "CVMFS_BLACKLIST": ""}
     got = settings_from(FQRN, parameters).with_absolute_places()
-    assert got.cache_dir == got.workspace == f"{tmp_path}/c/shared"
-    assert got.trust_state == f"{tmp_path}/c/trust"
-    assert got.public_keys == (f"{tmp_path}/k.pub", "/abs.pub")
-    assert not got.blacklist
+    assert got.cache.directory == got.mount.workspace == f"{tmp_path}/c/shared"
+    assert got.trust.state == f"{tmp_path}/c/trust"
+    assert got.trust.public_keys == (f"{tmp_path}/k.pub", "/abs.pub")
+    assert not got.trust.blacklist

@@ -111,7 +111,7 @@ def partition(group_of: dict) -> set[frozenset]:
 
 MOUNT = """
 import sys
-from cvfs.client.mount import mount_in_background
+from cvfs.client.background import mount_in_background
 from cvfs.client.settings import settings_from
 parameters = dict(word.split("=", 1) for word in sys.argv[3:])
 mount_in_background(settings_from(sys.argv[1], parameters), sys.argv[2])

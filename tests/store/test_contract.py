@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cvfs.client.object_cache import ObjectCache
+from cvfs.client.cache.object_cache import ObjectCache
 from cvfs.errors import CorruptObject, MissingObject, Unreachable
 from cvfs.hashes import Algorithm, ContentHash
 from cvfs.store.base import MAX_DOCUMENT, Wanted, fetch_document

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from cvfs.client.object_cache import ObjectCache
+from cvfs.client.cache.object_cache import ObjectCache
 from cvfs.client.repository import Repository
 
 pytestmark = pytest.mark.system

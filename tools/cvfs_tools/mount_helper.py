@@ -2,7 +2,7 @@
 
 import click
 
-from cvfs.client.mount import mount_in_background
+from cvfs.client.background import mount_in_background
 from cvfs_tools.repository_options import settings
 from cvfs_tools.running import plain_errors, start_logging
 

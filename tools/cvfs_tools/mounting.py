@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from cvfs.client.background import mount_in_background
 from cvfs.client.control import ask, socket_path
-from cvfs.client.mount import CONTROL_ATTRIBUTE, mount_in_background
+from cvfs.client.mount import CONTROL_ATTRIBUTE
 from cvfs.client.mount import mount as serve_mount
 from cvfs.errors import MountError, UsageError
 from cvfs.fuse import device

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from cvfs.client.settings import DEFAULT_CACHE_BASE, Settings, parse_configuration, settings_from
+from cvfs.client.settings import Settings, parse_configuration, settings_from
+from cvfs.client.settings.cache import DEFAULT_CACHE_BASE
 from cvfs.errors import UsageError
 
 Function = TypeVar("Function", bound=Callable[..., Any])

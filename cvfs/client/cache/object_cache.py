@@ -1,6 +1,6 @@
 """The local cache: contents by hash, a quota, evictions, pins; it never fetches and never opens a database to read.
 
-Files are the matter of `cache_files`. The books beside them, of `cache_books`, are written in batches; where they are
+Files are the matter of `files`. The books beside them, of `books`, are written in batches; where they are
 lost or damaged they are written anew from the files.
 """
 
@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
-from cvfs.client.cache_books import Books, BooksBroken, Record
-from cvfs.client.cache_files import CacheFiles, DeadSession, content_named, digest_of, read_all
+from cvfs.client.cache.books import Books, BooksBroken, Record
+from cvfs.client.cache.files import CacheFiles, DeadSession, content_named, digest_of, read_all
 from cvfs.compression import ENCODERS
 from cvfs.errors import FormatError, StoreFull
 from cvfs.hashes import ContentHash, new_hasher

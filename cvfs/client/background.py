@@ -1,0 +1,125 @@
+"""A mount as a process of its own: started, reported on, detached from its terminal; what it serves is not its matter."""
+
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from typing import NoReturn
+
+from cvfs.client.mount import READY_WITHIN, Mount, unmount_on_signals
+from cvfs.client.settings import Settings
+from cvfs.errors import CvfsError
+from cvfs.fuse import device
+
+log = logging.getLogger(__name__)
+
+
+def mount_in_background(settings: Settings, mountpoint: str, *, allow_other: bool = False) -> int:
+    """Mount in a process of its own; returns its number as soon as the kernel can use the mount.
+
+    Raises what the other process failed with. Call it before any thread is started: threads do not survive the fork.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _run_detached(settings, mountpoint, _Report(writer), allow_other=allow_other)
+    os.close(writer)
+    return _await_child(pid, reader, mountpoint)
+
+
+class MountFailed(CvfsError):
+    """The background process could not mount."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+class _Report:
+    """What the child tells its parent, once: an error's text and exit status, or that all is well."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def ready(self) -> None:
+        self._send("", 0)
+
+    def failed(self, message: str, exit_status: int) -> None:
+        self._send(message, exit_status)
+
+    def _send(self, message: str, exit_status: int) -> None:
+        with self._lock:
+            pipe, self._pipe = self._pipe, -1
+        if pipe < 0:
+            return
+        # The parent may have given up waiting.
+        with contextlib.suppress(OSError), open(pipe, "wb") as file:
+            file.write(json.dumps([message, exit_status]).encode())
+
+
+def _run_detached(settings: Settings, mountpoint: str, report: _Report, *, allow_other: bool) -> NoReturn:
+    """The child: mount, tell the parent, serve, exit. Never returns into the caller's code."""
+    status = 0
+    try:
+        os.setsid()
+        mounted = Mount(settings, mountpoint, allow_other=allow_other)
+        mounted.start()
+        unmount_on_signals(mounted)
+        threading.Thread(target=_report_ready, args=(mounted, report), name="ready", daemon=True).start()
+        _detach_terminal()
+        mounted.serve()
+    except CvfsError as error:
+        log.debug("the mount of %s failed", settings.fqrn, exc_info=True)
+        report.failed(str(error), error.exit_status)
+        status = error.exit_status
+    except BaseException as error:
+        log.exception("the mount of %s ended", settings.fqrn)
+        report.failed(f"{mountpoint}: {type(error).__name__}: {error}", 1)
+        status = 1
+    os._exit(status)
+
+
+def _report_ready(mounted: Mount, report: _Report) -> None:
+    if mounted.wait_ready():
+        report.ready()
+    else:
+        report.failed(f"{mounted.mountpoint}: the kernel does not answer", 1)
+
+
+def _await_child(pid: int, reader: int, mountpoint: str) -> int:
+    with open(reader, "rb") as pipe:
+        ready, _, _ = select.select([pipe], [], [], 2 * READY_WITHIN)
+        text = pipe.read(65536) if ready else b""
+    message, exit_status = json.loads(text) if text else (f"{mountpoint}: the mount process did not come up", 1)
+    if not message:
+        return pid
+    _end(pid)
+    device.clean_dead_mount(mountpoint)
+    raise MountFailed(message, exit_status)
+
+
+def _end(pid: int) -> None:
+    """A process that failed may still be on its way out; one that hangs is not waited for."""
+    for attempt in range(600):
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return
+        if attempt == 100:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _detach_terminal() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+    os.chdir("/")
