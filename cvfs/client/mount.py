@@ -15,12 +15,13 @@ from typing import Any
 
 from cvfs import __version__
 from cvfs.client.control import ControlServer, socket_path
+from cvfs.client.presentation import Observation, view_of
 from cvfs.client.reading import Reader
 from cvfs.client.refresher import Refresher, newer_revision
 from cvfs.client.repository import Repository
 from cvfs.client.settings import Settings
 from cvfs.client.upkeep import Upkeep
-from cvfs.client.volume import View, Volume
+from cvfs.client.volume import Volume
 from cvfs.errors import PathError, UsageError
 from cvfs.fuse import device
 from cvfs.fuse.server import Server, ServerSettings
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 
 READY_WITHIN = 30.0
 _READ_AHEAD = 2**20
-CONTROL_ATTRIBUTE = b"user.cvfs.control"
 
 
 class AlreadyMounted(PathError):
@@ -56,7 +56,7 @@ class Mount:
         repository = Repository.open_settings(self.settings)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(repository.close)
-            self._volume = Volume(repository, self._view(), self._reader)
+            self._volume = Volume(repository, view_of(self.settings, self._observation()), self._reader)
             self._control = ControlServer(control, self._commands())
             self._channel = device.Channel.open(device.mount(self.mountpoint, self._options()))
             on_failure.callback(device.unmount, self.mountpoint, lazy=True)
@@ -140,20 +140,13 @@ class Mount:
             raise UsageError(f"{self.settings.fqrn}: a mount needs a directory for its socket, set CVMFS_WORKSPACE")
         return self.settings.mount.workspace
 
-    def _view(self) -> View:
-        variables = {**self.settings.variables, "CVMFS_FQRN": self.settings.fqrn}
-        variables.setdefault("CVMFS_ARCH", os.uname().machine)
-        return View(
-            owner=(os.getuid(), os.getgid()) if self.settings.view.claim_ownership else None,
-            variables={name.encode(): value.encode("utf-8", "surrogateescape") for name, value in variables.items()},
-            magic={
-                b"user.fqrn": self.settings.fqrn.encode,
-                b"user.revision": lambda: str(self._volume.repository.number).encode(),
-                b"user.root_hash": lambda: str(self._volume.repository.revision.root_hash).encode(),
-                b"user.pid": lambda: str(os.getpid()).encode(),
-                b"user.version": __version__.encode,
-                CONTROL_ATTRIBUTE: lambda: os.fsencode(self._control.path),
-            },
+    def _observation(self) -> Observation:
+        return Observation(
+            repository=lambda: self._volume.repository,
+            control=lambda: self._control.path,
+            due=lambda: self._refresher.due,
+            started=self._started,
+            requests=lambda: self._server.counters(),
         )
 
     def _options(self) -> device.MountOptions:

@@ -7,8 +7,7 @@ overtaken by a new revision starts again, so nothing of the old revision is hand
 import itertools
 import stat
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import overload
 
 from cvfs.attributes import Attributes, FilesystemSize
@@ -16,6 +15,7 @@ from cvfs.catalog.diff import Difference
 from cvfs.client.directories import Directories, Directory
 from cvfs.client.inodes import ROOT, Inodes, Key, Node
 from cvfs.client.open_files import OpenFile
+from cvfs.client.presentation import View
 from cvfs.client.reading import Reader
 from cvfs.client.repository import Repository
 from cvfs.client.variant_symlinks import expand
@@ -26,15 +26,6 @@ from cvfs.hashes import parent_path
 
 _STATFS_BLOCK = 512
 _BLOCK = 512
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What a mount shows differently from what was published: owner, variables in links, attributes of its own."""
-
-    owner: tuple[int, int] | None = None
-    variables: Mapping[bytes, bytes] = field(default_factory=dict)
-    magic: Mapping[bytes, Callable[[], bytes]] = field(default_factory=dict)
 
 
 class Volume:

@@ -13,8 +13,9 @@ from cvfs.client import directories, inodes, volume
 from cvfs.client.directories import Directories
 from cvfs.client.inodes import ROOT, StaleNode
 from cvfs.client.open_files import OpenFiles
+from cvfs.client.presentation import View
 from cvfs.client.reading import MAX_READ, Reader
-from cvfs.client.volume import View, Volume, keeps_number
+from cvfs.client.volume import Volume, keeps_number
 from cvfs.errors import FormatError, IsADirectory, NoSuchAttribute, NotADirectory, NotALink, NotFound
 from cvfs.format.dirent import Flag
 

@@ -10,8 +10,8 @@ import click
 
 from cvfs.client.background import mount_in_background
 from cvfs.client.control import ask, socket_path
-from cvfs.client.mount import CONTROL_ATTRIBUTE
 from cvfs.client.mount import mount as serve_mount
+from cvfs.client.presentation import CONTROL_ATTRIBUTE
 from cvfs.errors import MountError, UsageError
 from cvfs.fuse import device
 from cvfs_tools.repository_options import repository_options, settings
