@@ -89,6 +89,17 @@ class Inodes:
             self._unreferenced.pop(node.ino, None)
         node.references += 1
 
+    def withhold(self, ino: int) -> None:
+        """A reference that was counted did not reach the kernel; the number stays for a while, as before it."""
+        node = self._by_number.get(ino)
+        if node is None or ino == ROOT:
+            return
+        node.references -= 1
+        if node.references <= 0:
+            node.references = 0
+            self._unreferenced[ino] = None
+            self._trim()
+
     def forget(self, ino: int, count: int) -> None:
         """The kernel gives back references; at zero the number is free."""
         node = self._by_number.get(ino)

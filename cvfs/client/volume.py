@@ -8,12 +8,12 @@ import itertools
 import stat
 import threading
 from collections.abc import Iterable, Sequence
-from typing import overload
 
 from cvfs.attributes import Attributes, FilesystemSize
 from cvfs.catalog.diff import Difference
 from cvfs.client.directories import Directories, Directory
 from cvfs.client.inodes import ROOT, Inodes, Key, Node
+from cvfs.client.listings import Entries, Listing
 from cvfs.client.open_files import OpenFile
 from cvfs.client.presentation import View
 from cvfs.client.reading import Reader
@@ -93,18 +93,19 @@ class Volume:
         """Up to `size` bytes; fewer only at the end. Valid until the calling thread reads again."""
         return self._reader.read(self.repository, self._inodes.node(ino), offset, size, wait=wait)
 
-    def listing(self, ino: int, wait: bool = True) -> "Listing":
+    def listing(self, ino: int, wait: bool = True) -> Listing:
         """The entries of a directory in a stable order, without `.` and `..`; counts no reference."""
         node, shown = self._inodes.node(ino), self._shown
         entries = [e for e in self._directory(shown, node, wait=wait).values() if not e.is_hidden]
-        return Listing(self, shown, node.path, entries)
+        return Listing(self._describe, shown, node.path, entries)
 
-    def reference(self, ino: int, name: bytes, attributes: Attributes) -> None:  # noqa: ARG002
-        """An entry of a listing is handed to the kernel."""
+    def withhold(self, entries: Entries) -> None:
+        """Entries of a listing were counted, but the kernel did not get them."""
         with self._lock:
-            self._inodes.reference(self._inodes.node(attributes.ino))
+            for _, attributes in entries:
+                self._inodes.withhold(attributes.ino)
 
-    def getxattr(self, ino: int, name: bytes, wait: bool = True) -> bytes:  # noqa: ARG002
+    def getxattr(self, ino: int, name: bytes, wait: bool = True, group: int = 0) -> bytes:  # noqa: ARG002
         """Value of an extended attribute; from memory always. Raises NoSuchAttribute."""
         if magic := self._view.magic.get(name):
             return magic()
@@ -200,15 +201,23 @@ class Volume:
         with self._lock:
             self._replace(differences)
 
-    def describe(self, listing: "Listing", start: int, stop: int) -> list[tuple[bytes, Attributes]]:
+    def _describe(self, listing: Listing, start: int, stop: int, wait: bool, counted: bool) -> Entries:
         """Entries of a listing with their attributes; those without a number get one."""
         while True:
             shown = self._shown
-            listing.follow(shown, start)
+            listing.follow(shown, start, wait=wait)
             with self._lock:
                 if shown is self._shown:
                     entries = listing.entries[start:stop]
-                    return [(e.name, self._attributes(self._assign(shown, listing.path, e))) for e in entries]
+                    return [self._described(shown, listing.path, entry, counted) for entry in entries]
+
+    def _described(
+        self, shown: Directories, parent: bytes, entry: DirectoryEntry, counted: bool
+    ) -> tuple[bytes, Attributes]:
+        node = self._assign(shown, parent, entry)
+        if counted:
+            self._inodes.reference(node)
+        return entry.name, self._attributes(node)
 
     def _referenced_directories(self) -> list[Node]:
         return [node for node in self._inodes if node.entry.is_directory and node.references]
@@ -240,7 +249,8 @@ class Volume:
         if entry is None or entry.is_directory or not entry.hardlink_group:
             return path
         # Group numbers are the catalog's own and may be used anew, so the content is part of the key.
-        catalog = shown.repository.tree.governing(path[: path.rindex(b"/")])
+        # That one is known: the row came out of it. Nothing may wait here, since the lock is held.
+        catalog = shown.repository.tree.governing(path[: path.rindex(b"/")], wait=False)
         return catalog.path, entry.hardlink_group, entry.digest or b"", entry.mtime
 
     def _succeed(self, successions: Iterable[tuple[Node, DirectoryEntry | None]]) -> None:
@@ -276,52 +286,6 @@ class Volume:
             entry.mtime,
             entry.mtime_ns or 0,
         )
-
-
-class Listing(Sequence[tuple[bytes, Attributes]]):
-    """A directory as it was when it was opened. Numbers are given out for the part that is looked at.
-
-    After a new revision the part behind the reader is left alone, and the rest loses what is there no more: nothing old
-    may be handed out, and the reader's position must go on meaning the same.
-    """
-
-    def __init__(self, volume: Volume, shown: Directories, path: bytes, entries: list[DirectoryEntry]) -> None:
-        self.path = path
-        self.entries = entries
-        self._volume = volume
-        self._shown = shown
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[bytes, Attributes]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[bytes, Attributes]]: ...
-
-    def __getitem__(self, index: int | slice) -> tuple[bytes, Attributes] | list[tuple[bytes, Attributes]]:
-        if isinstance(index, int):
-            place = range(len(self.entries))[index]
-            return self._volume.describe(self, place, place + 1)[0]
-        start, stop, step = index.indices(len(self.entries))
-        return self._volume.describe(self, start, stop)[::step]
-
-    def follow(self, shown: Directories, start: int) -> None:
-        """Bring the entries from `start` on up to the revision that is shown now."""
-        if shown is self._shown:
-            return
-        now = _present(shown, self.path)
-        kept = [now[entry.name] for entry in self.entries[start:] if entry.name in now]
-        self.entries = self.entries[:start] + kept
-        self._shown = shown
-
-
-def _present(shown: Directories, path: bytes) -> Directory:
-    try:
-        return shown.read(path, wait=True)
-    except (NotFound, NotADirectory):
-        return {}
 
 
 def keeps_number(old: DirectoryEntry | None, new: DirectoryEntry | None) -> bool:

@@ -132,9 +132,11 @@ class Notify(IntEnum):
     PRUNE = 9
 
 
-# Length, opcode, unique, node; user, group, process, extension length and padding follow and nobody here asks for them.
+# Length, opcode, unique, node, user, group, process, extension length, padding.
 IN_HEADER = struct.Struct("=IIQQIIIHH")
 REQUEST = struct.Struct("=IIQQ")
+GROUP = struct.Struct("=I")
+GROUP_OFFSET = 28
 OUT_HEADER = struct.Struct("=IiQ")
 INIT_IN = struct.Struct("=IIII")
 INIT_OUT = struct.Struct("=IIIIHHIIHHI28x")
@@ -237,6 +239,12 @@ def parse_getxattr(message: Message, length: int) -> tuple[int, bytes]:
     """Room for the value in bytes (0 asks for its size) and the attribute's name."""
     size, _ = GETXATTR_IN.unpack_from(message, BODY)
     return size, parse_name(message, length, BODY + GETXATTR_IN.size)
+
+
+def parse_group(message: Message) -> int:
+    """The group of the process that asks, as it counts for file systems."""
+    group: int = GROUP.unpack_from(message, GROUP_OFFSET)[0]
+    return group
 
 
 def parse_forget(message: Message) -> int:

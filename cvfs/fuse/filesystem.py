@@ -5,7 +5,14 @@ from typing import Protocol
 
 from cvfs.attributes import Attributes, FilesystemSize
 
-Listing = Sequence[tuple[bytes, Attributes]]
+Entries = Sequence[tuple[bytes, Attributes]]
+
+
+class Listing(Protocol):
+    """A directory as it was when its reader began, in a stable order, without "." and ".."."""
+
+    def part(self, start: int, stop: int, wait: bool, counted: bool) -> Entries:
+        """The entries at these places, as far as there are any; `counted`: one reference to each, or to none if this fails."""
 
 
 class Filesystem(Protocol):
@@ -15,8 +22,8 @@ class Filesystem(Protocol):
     builtin `BlockingIOError`; it is then called again, with `wait=True`, from a thread that may block. Failures are
     `cvfs.errors.CvfsError`; their `errno` is what the process sees.
 
-    The kernel holds references to nodes: `lookup` and `reference` count one, `forget` gives them back. A node's number
-    stands for one content as long as it is referenced.
+    The kernel holds references to nodes: `lookup` and a counted part of a listing count one, `forget` gives them back. A
+    node's number stands for one content as long as it is referenced.
     """
 
     def lookup(self, parent: int, name: bytes, wait: bool) -> Attributes:
@@ -38,13 +45,13 @@ class Filesystem(Protocol):
         """Up to `size` bytes; fewer only at the end of the file. A memoryview must be of bytes and contiguous."""
 
     def listing(self, ino: int, wait: bool) -> Listing:
-        """All entries of a directory in a stable order, without "." and ".."; counts no reference, supports slices."""
+        """All entries of a directory."""
 
-    def reference(self, ino: int, name: bytes, attributes: Attributes) -> None:
-        """An entry of the listing of `ino` is handed to the kernel: counts one reference to `attributes.ino`."""
+    def withhold(self, entries: Entries) -> None:
+        """These were counted, but the kernel did not get them: gives back one reference to each."""
 
-    def getxattr(self, ino: int, name: bytes, wait: bool) -> bytes:
-        """Value of an extended attribute, or NoSuchAttribute.
+    def getxattr(self, ino: int, name: bytes, wait: bool, group: int) -> bytes:
+        """Value of an extended attribute for a process of that group, or NoSuchAttribute.
 
         `ls -l` asks `security.*` and `system.posix_acl_*` of every file and the kernel does not remember the answer:
         these must come from memory.

@@ -10,6 +10,7 @@ import importlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -47,7 +48,7 @@ def serve(filesystem: Filesystem, mountpoint: str | bytes, options: MountOptions
     seconds = min(timeout, LONGEST_TIMEOUT)
     try:
         fuse.FUSE(
-            Operations(filesystem),
+            Operations(filesystem, lambda: fuse.fuse_get_context()[1]),
             os.fsencode(os.path.abspath(mountpoint)).decode(ENCODING),
             raw_fi=True,
             encoding=ENCODING,
@@ -82,8 +83,9 @@ class Operations:
 
     use_ns = True
 
-    def __init__(self, filesystem: Filesystem) -> None:
+    def __init__(self, filesystem: Filesystem, group: Callable[[], int] = os.getgid) -> None:
         self._filesystem = filesystem
+        self._group = group
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
         """fusepy calls everything through this; it understands OSError only and makes EINVAL of all else."""
@@ -125,7 +127,8 @@ class Operations:
         """Offset 0 throughout: libfuse takes the whole listing at once and keeps it for its reader."""
         with self._walk(path) as nodes:
             listing = self._filesystem.listing(nodes[-1].ino, wait=True)
-        entries = [(name.decode(ENCODING), _stat(attributes), 0) for name, attributes in listing]
+            found = listing.part(0, sys.maxsize, wait=True, counted=False)
+        entries = [(name.decode(ENCODING), _stat(attributes), 0) for name, attributes in found]
         return [(".", None, 0), ("..", None, 0), *entries]
 
     def open(self, path: str, file: Any) -> int:
@@ -149,7 +152,7 @@ class Operations:
 
     def getxattr(self, path: str, name: str, _position: int = 0) -> bytes:
         with self._walk(path) as nodes:
-            return self._filesystem.getxattr(nodes[-1].ino, name.encode(ENCODING), wait=True)
+            return self._filesystem.getxattr(nodes[-1].ino, name.encode(ENCODING), wait=True, group=self._group())
 
     def listxattr(self, path: str) -> list[str]:
         with self._walk(path) as nodes:

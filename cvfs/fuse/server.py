@@ -90,6 +90,20 @@ class Snapshots:
                 self._listings.popitem(last=False)
 
 
+class IOErrors:
+    """How often the answer was EIO, and when last (Unix time). A count that two threads change at once may lose one."""
+
+    __slots__ = ("count", "last")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last = 0.0
+
+    def note(self) -> None:
+        self.count += 1
+        self.last = time.time()
+
+
 class Server:
     """Serves one `Filesystem` over one `Channel`. `serve` is the loop; everything else may be called by any thread."""
 
@@ -109,6 +123,7 @@ class Server:
         self._turn = 0
         self._counts: dict[int, int] = {}
         self._handlers = self._table()
+        self._io_errors = IOErrors()
         self._minor = 0
         self._ready = threading.Event()
         self._stopping = False
@@ -170,6 +185,14 @@ class Server:
         """Requests so far, by name of the operation."""
         return {_name(opcode): count for opcode, count in self._counts.copy().items()}
 
+    def io_errors(self) -> tuple[int, float]:
+        """How often EIO was the answer, and the Unix time of the last one (0: never)."""
+        return self._io_errors.count, self._io_errors.last
+
+    def reset_io_errors(self) -> None:
+        """Count anew."""
+        self._io_errors = IOErrors()
+
     def in_flight(self) -> int:
         """Requests that wait in workers or for one."""
         return len(self._waiting)
@@ -225,6 +248,8 @@ class Server:
     def _reply(self, opcode: int, unique: int, node: int, reply: Message | int) -> None:
         try:
             if isinstance(reply, int):
+                if reply == EIO:
+                    self._io_errors.note()
                 self._channel.reply_error(unique, reply)
             elif not self._channel.reply(unique, reply):
                 self._undo(opcode, node, reply)
@@ -330,7 +355,7 @@ class Server:
 
     def _getxattr(self, node: int, message: Message, length: int, wait: bool) -> Reply:
         room, name = abi.parse_getxattr(message, length)
-        return _xattr_reply(self._filesystem.getxattr(node, name, wait), room)
+        return _xattr_reply(self._filesystem.getxattr(node, name, wait, abi.parse_group(message)), room)
 
     def _listxattr(self, node: int, message: Message, length: int, wait: bool) -> Reply:
         room, _ = abi.parse_getxattr(message, length)
@@ -374,7 +399,7 @@ class Server:
         listing, buffer = self._listing(node, offset, wait), bytearray(min(size, self._settings.max_read))
         used = abi.pack_dots(buffer, node, offset, plus=False)
         offset = max(offset, 2)
-        batch = listing[offset - 2 : offset + len(buffer) // abi.DIRENT.size]
+        batch = listing.part(offset - 2, offset + len(buffer) // abi.DIRENT.size, wait, False)
         used, _ = abi.pack_dirents(buffer, used, batch, offset)
         return memoryview(buffer)[:used]
 
@@ -385,11 +410,13 @@ class Server:
         listing, buffer = self._listing(node, offset, wait), bytearray(min(size, self._settings.max_read))
         used = abi.pack_dots(buffer, node, offset, plus=True)
         offset = max(offset, 2)
-        batch = listing[offset - 2 : offset + len(buffer) // abi.DIRENTPLUS_SIZE]
-        used, taken = abi.pack_direntplus(buffer, used, batch, offset, self._validity)
-        reference = self._filesystem.reference
-        for name, attributes in batch[:taken]:
-            reference(node, name, attributes)
+        # Counted before it is packed: a number that was only looked at may be forgotten at any time.
+        batch, taken = listing.part(offset - 2, offset + len(buffer) // abi.DIRENTPLUS_SIZE, wait, True), 0
+        try:
+            used, taken = abi.pack_direntplus(buffer, used, batch, offset, self._validity)
+        finally:
+            if taken < len(batch):
+                self._filesystem.withhold(batch[taken:])
         return memoryview(buffer)[:used]
 
     # --- notifications ------------------------------------------------------------------------------------------------

@@ -85,13 +85,37 @@ def test_listing_and_reference_give_what_lookup_gives(shown):
         assert shown.lookup(parent, name) == attributes
     numbers = [attributes.ino for attributes in listed.values()]
     assert len(set(numbers)) == len(numbers)
-    name, attributes = next(iter(listed.items()))
-    shown.reference(parent, name, attributes)
+    [(name, attributes)] = shown.listing(parent).part(0, 1, counted=True)
+    assert (name, attributes) == next(iter(listed.items()))
     shown.forget(attributes.ino, 1)
     assert shown.getattr(attributes.ino) == attributes
     shown.forget(attributes.ino, 1)
     with pytest.raises(StaleNode):
         shown.getattr(attributes.ino)
+
+
+def test_a_listed_number_is_counted_before_it_can_be_forgotten(shown):
+    """FORGET comes while a worker packs the listing: what it was about to hand out lives on."""
+    parent = find(shown, b"/chunked").ino
+    held = shown.lookup(parent, shown.listing(parent)[0][0])
+    part = shown.listing(parent).part(0, 2, counted=True)
+    shown.forget(held.ino, 1)
+    assert shown.getattr(held.ino) == part[0][1] == held
+    shown.forget(held.ino, 1)
+    with pytest.raises(StaleNode):
+        shown.getattr(held.ino)
+
+
+def test_what_was_withheld_is_as_if_it_had_not_been_counted(shown):
+    parent = find(shown, b"/chunked").ino
+    part = shown.listing(parent).part(0, 3, counted=True)
+    shown.withhold(part[1:])
+    assert [attributes for _, attributes in shown.listing(parent)[:3]] == [attributes for _, attributes in part]
+    shown.forget(part[0][1].ino, 1)
+    with pytest.raises(StaleNode):
+        shown.getattr(part[0][1].ino)
+    shown.withhold([(b"gone", part[0][1]), (b"", shown.getattr(ROOT))])
+    assert shown.getattr(ROOT).ino == ROOT
 
 
 def test_dots_are_for_file_handles(shown):
@@ -218,6 +242,20 @@ def test_what_was_fetched_once_is_at_hand(remote):
     with pytest.raises(NoSuchAttribute):
         shown.getxattr(small, b"security.selinux", wait=False)
     assert server.requests == []
+
+
+def test_a_listing_overtaken_by_a_revision_does_not_wait_in_the_receive_loop(remote, tiny, opened, tmp_path):
+    """The new revision's catalog of that directory is not at hand: a worker goes on with the listing."""
+    shown, server = remote
+    names = shown.listing(shown.lookup(ROOT, b"names").ino)
+    begun = names.part(0, 5)
+    newer = opened(tiny, servers=(f"{server.url}/{tiny.fqrn}",), cache_dir=str(tmp_path / "empty"))
+    assert shown.switch(newer, [], {directory.path for directory in shown.known_directories()})
+    with pytest.raises(BlockingIOError):
+        names.part(5, 10, wait=False)
+    assert len(names.part(5, 10)) == 5
+    assert names.part(5, 10, wait=False) == names[5:10]
+    assert names.part(0, 5) == begun
 
 
 def test_only_the_chunks_that_are_read_are_fetched(remote):

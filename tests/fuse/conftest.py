@@ -139,15 +139,18 @@ class MemoryFilesystem:
             raise IsADirectory(f"inode {ino}")
         return memoryview(self.contents[ino])[offset : offset + size]
 
-    def listing(self, ino: int, wait: bool) -> list[tuple[bytes, Attributes]]:
+    def listing(self, ino: int, wait: bool) -> "MemoryListing":
         self._enter("listing", wait)
-        return [(name, self.nodes[child]) for name, child in self._children(ino).items()]
+        return MemoryListing(self, [(name, self.nodes[child]) for name, child in self._children(ino).items()])
 
-    def reference(self, ino: int, name: bytes, attributes: Attributes) -> None:
-        self.references[attributes.ino] += 1
+    def withhold(self, entries: list[tuple[bytes, Attributes]]) -> None:
+        for _, attributes in entries:
+            self.references[attributes.ino] -= 1
 
-    def getxattr(self, ino: int, name: bytes, wait: bool) -> bytes:
+    def getxattr(self, ino: int, name: bytes, wait: bool, group: int) -> bytes:
         self._enter("getxattr", wait)
+        if name == b"user.group":
+            return b"%d" % group
         try:
             return self.xattrs[ino][name]
         except KeyError:
@@ -173,6 +176,21 @@ class MemoryFilesystem:
     def referenced(self) -> dict[int, int]:
         """Nodes that the kernel holds at present."""
         return {ino: count for ino, count in self.references.items() if count}
+
+
+class MemoryListing:
+    """The entries of a directory, as they were."""
+
+    def __init__(self, tree: MemoryFilesystem, entries: list[tuple[bytes, Attributes]]) -> None:
+        self._tree = tree
+        self._entries = entries
+
+    def part(self, start: int, stop: int, wait: bool, counted: bool) -> list[tuple[bytes, Attributes]]:
+        self._tree._enter("part", wait)
+        found = self._entries[start:stop]
+        for _, attributes in found if counted else ():
+            self._tree.references[attributes.ino] += 1
+        return found
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import errno
 import random
 import stat
 import struct
+import time
 
 import pytest
 
@@ -219,6 +220,35 @@ def test_listings_are_whole_whatever_the_room(kernel, tree, size, count):
     assert [entry.name for entry in listed] == [b".", b"..", *names]
     assert [entry.node for entry in listed] == [0, 0, *inodes]
     assert tree.referenced() == dict.fromkeys(inodes, 1)
+
+
+def test_a_listing_that_cannot_be_packed_leaves_no_reference(kernel, tree, caplog):
+    """A name that no record can hold, as a broken file system might give."""
+    tree.add_file(b"a", b"")
+    tree.add_file(b"x" * 300, b"")
+    assert kernel.read(ROOT, 0, 4096, Opcode.READDIRPLUS) == (errno.EIO, b"")
+    assert tree.referenced() == {}
+    assert "failed unexpectedly" in caplog.text
+
+
+def test_the_group_of_the_asking_process_is_known(kernel, tree):
+    body = abi.GETXATTR_IN.pack(100, 0) + b"user.group\0"
+    header = abi.IN_HEADER.pack(40 + len(body), Opcode.GETXATTR, 2, ROOT, 1001, 2002, 3003, 0, 0)
+    kernel.socket.send(header + body)
+    assert kernel.take() == (2, 0, b"2002")
+
+
+def test_io_errors_are_counted(kernel, tree):
+    assert kernel.server.io_errors() == (0, 0.0)
+    before = time.time()
+    assert kernel.ask(Opcode.GETATTR, 999)[0] == errno.ENOENT
+    tree.broken = StoreError("no way")
+    assert [kernel.ask(Opcode.GETATTR)[0] for _ in range(2)] == [errno.EIO, errno.EIO]
+    count, last = kernel.server.io_errors()
+    assert count == 2
+    assert before <= last <= time.time()
+    kernel.server.reset_io_errors()
+    assert kernel.server.io_errors() == (0, 0.0)
 
 
 def test_a_reader_may_go_back(kernel, tree):
