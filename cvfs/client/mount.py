@@ -142,7 +142,6 @@ class Mount:
 
     def _observation(self) -> Observation:
         return Observation(
-            repository=lambda: self._volume.repository,
             control=lambda: self._control.path,
             due=lambda: self._refresher.due,
             started=self._started,

@@ -1,54 +1,70 @@
 """What a mount shows differently from what was published, made out of the settings; it never looks at a tree."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cvfs import __version__
-from cvfs.client.repository import Repository
+from cvfs.attributes import Attributes
+from cvfs.client.magic.attributes import CONTROL_ATTRIBUTE, MagicAttributes
+from cvfs.client.magic.mounts import Observation, magic_attributes
+from cvfs.client.owners import OwnerMap, read_owner_map
 from cvfs.client.settings import Settings
+from cvfs.client.variant_symlinks import expand
+from cvfs.format.dirent import DirectoryEntry
 
-CONTROL_ATTRIBUTE = b"user.cvfs.control"
+__all__ = ["CONTROL_ATTRIBUTE", "Observation", "View", "view_of"]
+
+_BLOCK = 512
+_ANYBODY_READS = 0o444
+_ANYBODY_ENTERS = 0o555
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Owner, variables in links, attributes of its own."""
+    """Owners, modes, variables in links (None: links are shown as they are published), attributes of the mount's own.
 
-    owner: tuple[int, int] | None = None
-    variables: Mapping[bytes, bytes] = field(default_factory=dict)
-    magic: Mapping[bytes, Callable[[], bytes]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What a mount knows of itself, asked for when somebody reads an attribute. Times in Unix seconds.
-
-    `control` is the place of the control socket, `due` the time of the next check for a new revision, `requests` counts the
-    kernel's requests by name, `log` gives the last messages, newest first.
+    `owner` wins over the maps. `world_readable` lets everybody read every file and enter every directory.
     """
 
-    repository: Callable[[], Repository]
-    control: Callable[[], str]
-    due: Callable[[], float]
-    started: float
-    requests: Callable[[], Mapping[str, int]] = dict
-    log: Callable[[], str] = str
+    owner: tuple[int, int] | None = None
+    uids: OwnerMap | None = None
+    gids: OwnerMap | None = None
+    world_readable: bool = False
+    variables: Mapping[bytes, bytes] | None = field(default_factory=dict)
+    magic: MagicAttributes = field(default_factory=MagicAttributes)
+
+    def target(self, entry: DirectoryEntry) -> bytes:
+        """Target of a symbolic link."""
+        return entry.symlink if self.variables is None else expand(entry.symlink, self.variables)
+
+    def attributes(self, ino: int, entry: DirectoryEntry) -> Attributes:
+        """What stat(2) tells of an entry (FORMAT sections 9.4, 9.9)."""
+        size, rdev, mode = entry.size, 0, entry.mode
+        if entry.is_link:
+            size = len(self.target(entry))
+        elif entry.is_device:
+            size, rdev = 0, entry.size
+        if self.world_readable:
+            mode |= _ANYBODY_ENTERS if entry.is_directory else _ANYBODY_READS
+        uid, gid = self.owner or (entry.uid, entry.gid)
+        if self.uids and not self.owner:
+            uid = self.uids.of(uid)
+        if self.gids and not self.owner:
+            gid = self.gids.of(gid)
+        blocks = -(-size // _BLOCK)
+        return Attributes(ino, mode, entry.linkcount, uid, gid, rdev, size, blocks, entry.mtime, entry.mtime_ns or 0)
 
 
 def view_of(settings: Settings, observed: Observation) -> View:
-    """The view that the settings ask for."""
+    """The view that the settings ask for. Raises UsageError for a map that cannot be read."""
+    owner = settings.view.owner
     return View(
-        owner=(os.getuid(), os.getgid()) if settings.view.claim_ownership else None,
-        variables=_variables(settings),
-        magic={
-            b"user.fqrn": settings.fqrn.encode,
-            b"user.revision": lambda: str(observed.repository().number).encode(),
-            b"user.root_hash": lambda: str(observed.repository().revision.root_hash).encode(),
-            b"user.pid": lambda: str(os.getpid()).encode(),
-            b"user.version": __version__.encode,
-            CONTROL_ATTRIBUTE: lambda: os.fsencode(observed.control()),
-        },
+        owner=(os.getuid(), os.getgid()) if owner.claim_ownership else None,
+        uids=read_owner_map(owner.uid_map) if owner.uid_map else None,
+        gids=read_owner_map(owner.gid_map) if owner.gid_map else None,
+        world_readable=owner.world_readable,
+        variables=None if settings.view.raw_links else _variables(settings),
+        magic=magic_attributes(settings, observed),
     )
 
 

@@ -14,18 +14,17 @@ from cvfs.catalog.diff import Difference
 from cvfs.client.directories import Directories, Directory
 from cvfs.client.inodes import ROOT, Inodes, Key, Node
 from cvfs.client.listings import Entries, Listing
+from cvfs.client.magic.attributes import Subject, split_page
 from cvfs.client.open_files import OpenFile
 from cvfs.client.presentation import View
 from cvfs.client.reading import Reader
 from cvfs.client.repository import Repository
-from cvfs.client.variant_symlinks import expand
 from cvfs.errors import NoSuchAttribute, NotADirectory, NotALink, NotFound
 from cvfs.format.dirent import DirectoryEntry
 from cvfs.format.xattrs import stored_attributes
 from cvfs.hashes import parent_path
 
 _STATFS_BLOCK = 512
-_BLOCK = 512
 
 
 class Volume:
@@ -87,7 +86,7 @@ class Volume:
         entry = self._inodes.node(ino).entry
         if not entry.is_link:
             raise NotALink(f"inode {ino} is no symbolic link")
-        return expand(entry.symlink, self._view.variables)
+        return self._view.target(entry)
 
     def read(self, ino: int, offset: int, size: int, wait: bool = True) -> memoryview:
         """Up to `size` bytes; fewer only at the end. Valid until the calling thread reads again."""
@@ -105,18 +104,25 @@ class Volume:
             for _, attributes in entries:
                 self._inodes.withhold(attributes.ino)
 
-    def getxattr(self, ino: int, name: bytes, wait: bool = True, group: int = 0) -> bytes:  # noqa: ARG002
-        """Value of an extended attribute; from memory always. Raises NoSuchAttribute."""
-        if magic := self._view.magic.get(name):
-            return magic()
-        value = stored_attributes(self._inodes.node(ino).entry.xattr).get(name)
+    def getxattr(self, ino: int, name: bytes, wait: bool = True, group: int = 0) -> bytes:
+        """Value of an extended attribute; published ones come from memory. Raises NoSuchAttribute.
+
+        A page number is taken off whatever the name, so published names with one in them cannot be read (FORMAT 9.7).
+        """
+        node, magic = self._inodes.node(ino), self._view.magic
+        base = split_page(name)[0] if b"~" in name or b"@" in name else name
+        if base in magic.by_name:
+            return magic.get(name, group, Subject(self.repository, self._reader, node, wait))
+        packed = node.entry.xattr
+        value = stored_attributes(packed).get(base) if packed is not None else None
         if value is None:
             raise NoSuchAttribute(f"inode {ino} has no attribute {name!r}")
         return value
 
     def listxattr(self, ino: int, wait: bool = True) -> list[bytes]:  # noqa: ARG002
-        """Names of the published extended attributes."""
-        return sorted(stored_attributes(self._inodes.node(ino).entry.xattr))
+        """Names of the magic attributes that are shown here, and of the published ones."""
+        entry = self._inodes.node(ino).entry
+        return self._view.magic.names(entry, is_root=ino == ROOT) + sorted(stored_attributes(entry.xattr))
 
     def statfs(self) -> FilesystemSize:
         """The cache as the disk, the repository's entries as inodes (FORMAT section 9.4)."""
@@ -267,25 +273,7 @@ class Volume:
             self._inodes.detach_below(gone)
 
     def _attributes(self, node: Node) -> Attributes:
-        entry = node.entry
-        uid, gid = self._view.owner or (entry.uid, entry.gid)
-        size, rdev = entry.size, 0
-        if entry.is_link:
-            size = len(expand(entry.symlink, self._view.variables))
-        elif entry.is_device:
-            size, rdev = 0, entry.size
-        return Attributes(
-            node.ino,
-            entry.mode,
-            entry.linkcount,
-            uid,
-            gid,
-            rdev,
-            size,
-            -(-size // _BLOCK),
-            entry.mtime,
-            entry.mtime_ns or 0,
-        )
+        return self._view.attributes(node.ino, node.entry)
 
 
 def keeps_number(old: DirectoryEntry | None, new: DirectoryEntry | None) -> bool:

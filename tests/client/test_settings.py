@@ -58,8 +58,35 @@ def test_defaults_are_those_of_the_original():
         ("CVMFS_MAX_TTL", "3", "max_ttl", 180),
         ("CVMFS_MAX_TTL", "0", "max_ttl", None),
         ("CVMFS_AUTO_UPDATE", "No", "auto_update", False),
-        ("CVMFS_CLAIM_OWNERSHIP", "yes", "view.claim_ownership", True),
-        ("CVMFS_CLAIM_OWNERSHIP", "", "view.claim_ownership", False),
+        ("CVMFS_CLAIM_OWNERSHIP", "yes", "view.owner.claim_ownership", True),
+        ("CVMFS_CLAIM_OWNERSHIP", "", "view.owner.claim_ownership", False),
+        ("CVMFS_UID_MAP", "/etc/cvmfs/@fqrn@.uids", "view.owner.uid_map", f"/etc/cvmfs/{FQRN}.uids"),
+        ("CVMFS_GID_MAP", "/g", "view.owner.gid_map", "/g"),
+        ("CVMFS_WORLD_READABLE", "on", "view.owner.world_readable", True),
+        ("CVMFS_HIDE_MAGIC_XATTRS", "yes", "view.magic.visibility", "never"),
+        ("CVMFS_HIDE_MAGIC_XATTRS", "no", "view.magic.visibility", "always"),
+        ("CVMFS_HIDE_MAGIC_XATTRS", "", "view.magic.visibility", "rootonly"),
+        ("CVMFS_MAGIC_XATTRS_VISIBILITY", "Always", "view.magic.visibility", "always"),
+        ("CVMFS_XATTR_PROTECTED_XATTRS", "user.a, user.b", "view.magic.protected", {"user.a", "user.b"}),
+        ("CVMFS_XATTR_PRIVILEGED_GIDS", "0, 1001", "view.magic.privileged_groups", {0, 1001}),
+        ("CVMFS_NFS_SOURCE", "yes", "view.export.nfs_source", True),
+        ("CVMFS_NFS_SHARED", "/n", "view.export.shared", "/n"),
+        ("CVMFS_NFS_INTERLEAVED_INODES", "1%4", "view.export.residue", 1),
+        ("CVMFS_NFS_INTERLEAVED_INODES", "1%4", "view.export.modulus", 4),
+        ("CVMFS_SUID", "yes", "view.suid", True),
+        ("CVMFS_MOUNT_RW", "yes", "view.read_write", True),
+        ("CVMFS_MOUNT_RW", "yes", "view.open_messages", True),
+        ("CVMFS_CACHE_SYMLINKS", "no", "view.cache_symlinks", False),
+        ("CVMFS_CACHE_SERVER_MODE", "yes", "view.raw_links", True),
+        ("CVMFS_SERVER_CACHE_MODE", "yes", "view.raw_links", True),
+        ("CVFS_SNAPSHOTS", "yes", "view.snapshots", True),
+        ("CVMFS_KCACHE_TIMEOUT", "60", "view.kernel_timeout", 60),
+        ("CVMFS_KCACHE_TIMEOUT", "-5", "view.kernel_timeout", 0),
+        ("CVMFS_KCACHE_TIMEOUT", "", "view.kernel_timeout", None),
+        ("CVMFS_STATFS_CACHE_TIMEOUT", "7", "view.statfs_timeout", 7),
+        ("CVMFS_NFILES", "65536", "view.open_objects", 512),
+        ("CVMFS_NFILES", "1024", "view.open_objects", 256),
+        ("CVMFS_CATALOG_WATERMARK", "9", "view.open_catalogs", 9),
         ("CVMFS_CHECK_PERMISSIONS", "off", "view.check_permissions", False),
         ("CVMFS_ENFORCE_ACLS", "true", "view.posix_acl", True),
         ("CVFS_OPEN_MESSAGES", "1", "view.open_messages", True),
@@ -93,6 +120,15 @@ def test_each_parameter(parameter, value, field, expected):
         ("CVMFS_LOW_SPEED_LIMIT", "-1"),
         ("CVMFS_FUSE3_MAX_THREADS", "0"),
         ("CVMFS_AUTO_UPDATE", "maybe"),
+        ("CVMFS_MAGIC_XATTRS_VISIBILITY", "some"),
+        ("CVMFS_XATTR_PRIVILEGED_GIDS", "0,root"),
+        ("CVMFS_XATTR_PRIVILEGED_GIDS", "4294967296"),
+        ("CVMFS_NFS_INTERLEAVED_INODES", "4%4"),
+        ("CVMFS_NFS_INTERLEAVED_INODES", "0%0"),
+        ("CVMFS_NFS_INTERLEAVED_INODES", "1/4"),
+        ("CVMFS_NFILES", "63"),
+        ("CVMFS_CATALOG_WATERMARK", "0"),
+        ("CVMFS_KCACHE_TIMEOUT", "soon"),
         ("CVMFS_ROOT_HASH", "0123"),
         ("CVMFS_ROOT_HASH", f"{HEX}C"),
     ],
@@ -175,3 +211,10 @@ def test_relative_places_are_made_absolute(tmp_path, monkeypatch):
     assert got.trust.state == f"{tmp_path}/c/trust"
     assert got.trust.public_keys == (f"{tmp_path}/k.pub", "/abs.pub")
     assert not got.trust.blacklist
+
+
+def test_relative_places_of_the_view_are_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parameters = {"CVMFS_UID_MAP": "u", "CVMFS_NFS_SHARED": "n"}
+    got = settings_from(FQRN, parameters).with_absolute_places().view
+    assert (got.owner.uid_map, got.owner.gid_map, got.export.shared) == (f"{tmp_path}/u", None, f"{tmp_path}/n")

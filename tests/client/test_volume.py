@@ -12,6 +12,7 @@ from cvfs.catalog.diff import differences
 from cvfs.client import directories, inodes, volume
 from cvfs.client.directories import Directories
 from cvfs.client.inodes import ROOT, StaleNode
+from cvfs.client.magic.attributes import Magic, MagicAttributes
 from cvfs.client.open_files import OpenFiles
 from cvfs.client.presentation import View
 from cvfs.client.reading import MAX_READ, Reader
@@ -312,7 +313,14 @@ def test_devices_have_numbers_and_no_size(shown):
 
 
 def test_extended_attributes(opened, tiny):
-    shown = Volume(opened(tiny), View(magic={b"user.fqrn": lambda: b"tiny.example.org", b"user.empty": lambda: b""}))
+    shown = Volume(
+        opened(tiny),
+        View(
+            magic=MagicAttributes(
+                {b"user.fqrn": Magic(lambda _: [b"tiny.example.org"]), b"user.empty": Magic(lambda _: [b""])}
+            )
+        ),
+    )
     file = find(shown, b"/hlgroups/x1").ino
     assert shown.listxattr(file) == [b"user.hl"]
     assert shown.getxattr(file, b"user.hl") == b"shared"

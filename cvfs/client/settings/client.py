@@ -45,6 +45,7 @@ class Settings:
             self,
             trust=self.trust.with_absolute_places(),
             cache=self.cache.with_absolute_places(),
+            view=self.view.with_absolute_places(),
             mount=self.mount.with_absolute_places(),
         )
 
