@@ -144,8 +144,8 @@ def test_usage_counts_bytes(make):
     _insert(cache, 0)
     cache.flush()
     assert cache.usage() == (5000, 100_000)
-    assert cache.remove(_content(3)[0])
-    assert not cache.remove(_content(3)[0])
+    assert cache.evict(_content(3)[0])
+    assert not cache.evict(_content(3)[0])
     assert cache.usage() == (4000, 100_000)
     assert not _has(cache, 3)
     assert make(100_000).usage() == (4000, 100_000)
@@ -212,8 +212,8 @@ def test_more_held_than_the_quota_allows_is_not_searched_at_every_insertion(make
     cache = make(10_000)
     cache.spare(_content(number)[0] for number in range(40))
     searched = []
-    records = cache._books.records
-    monkeypatch.setattr(cache._books, "records", lambda: searched.append(1) or records())
+    evict = cache._evict
+    monkeypatch.setattr(cache, "_evict", lambda goal: searched.append(1) or evict(goal))
     for number in range(40):
         _insert(cache, number, 250)
         _insert(cache, number, 1000)
@@ -395,7 +395,7 @@ def _crash(cache):
     """End a session as a crash does: unwritten books are lost, the lock is released, its file stays."""
     cache._pending = {}
     os.close(cache._files._session._lock)
-    cache._files._session = None
+    cache._files._session, cache._files._token = None, ""
 
 
 def test_after_a_process_crash_unrecorded_contents_are_adopted(make):
@@ -408,7 +408,7 @@ def test_after_a_process_crash_unrecorded_contents_are_adopted(make):
 
 
 def test_after_a_machine_crash_only_what_was_recorded_and_surely_written_is_trusted(make, tmp_path):
-    cache = make(10_000)
+    cache = make(100_000)
     for number in (1, 2, 4):
         _insert(cache, number)
     cache.flush()
@@ -422,9 +422,9 @@ def test_after_a_machine_crash_only_what_was_recorded_and_surely_written_is_trus
     lock = tmp_path / "cache" / "txn" / f"{cache._files.session}.lock"
     _crash(cache)
     lock.write_bytes(b"the machine's start before this one")
-    again = make(10_000)
+    again = make(100_000)
     assert [_has(again, number) for number in (1, 2, 3, 4)] == [True, False, False, False]
-    assert again.usage() == (1000, 10_000)
+    assert again.usage() == (1000, 100_000)
 
 
 def _damage_header(path):
@@ -539,7 +539,7 @@ def test_foreign_files_are_left_alone(make, tmp_path):
     foreign.write_bytes(b"mine")
     shutil.rmtree(tmp_path / "cache" / "books")
     cache = make(10_000)
-    assert cache.check() == (0, 0, ())
+    assert cache.check()[:3] == (0, 0, ())
     assert foreign.read_bytes() == b"mine"
 
 
@@ -562,12 +562,12 @@ def test_check_drops_exactly_what_was_flipped(make, tmp_path, bit):
     cache = make(100_000)
     for number in range(20):
         _insert(cache, number)
-    assert cache.check() == (20, 20_000, ())
+    assert cache.check()[:3] == (20, 20_000, ())
     flipped = _content(13)[0]
     _flip(tmp_path / "cache" / flipped.path.removeprefix("data/"), bit)
-    assert cache.check() == (20, 20_000, (flipped,))
+    assert cache.check()[:3] == (20, 20_000, (flipped,))
     assert not _has(cache, 13)
-    assert cache.check() == (19, 19_000, ())
+    assert cache.check()[:3] == (19, 19_000, ())
     assert cache.usage() == (19_000, 100_000)
 
 
@@ -586,14 +586,35 @@ def test_check_proves_contents_whose_digest_was_lost(make, tmp_path, encoder):
     assert again.check().dropped == (contents[0],)
 
 
-def test_a_vanished_directory_keeps_nothing_and_breaks_nothing(make, tmp_path):
+def test_a_directory_that_is_removed_while_it_is_in_use_is_made_again(make, tmp_path, caplog):
     cache = make(10_000)
     _insert(cache, 1)
+    cache.pin(_content(2)[0])
+    cache.flush()
     shutil.rmtree(tmp_path / "cache")
     assert not _has(cache, 1)
-    with pytest.raises(StoreFull, match=str(tmp_path)):
-        _insert(cache, 2)
+    with caplog.at_level(logging.WARNING):
+        for number in (2, 3):
+            _insert(cache, number)
+        cache.flush()
+    assert all(_has(cache, number) for number in (2, 3))
+    assert [entry.content for entry in cache.entries() if entry.held] == [_content(2)[0]]
+    assert any("gone" in record.getMessage() for record in caplog.records)
+    _assert_sound(cache, tmp_path)
+    assert len(list((tmp_path / "cache" / "txn").glob("*.lock"))) == 1
+
+
+def test_a_directory_that_is_removed_is_made_again_by_the_next_upkeep(make, tmp_path):
+    cache, other = make(10_000), make(10_000)
+    other.pin(_content(1)[0])
+    other.flush()
+    shutil.rmtree(tmp_path / "cache")
     cache.flush()
+    other.flush()
+    assert len(list((tmp_path / "cache" / "txn").glob("*.lock"))) == 2
+    _insert(cache, 1)
+    assert [entry.held for entry in cache.entries()] == [True]
+    _assert_sound(other, tmp_path)
 
 
 def test_a_directory_that_cannot_be_made_is_told_once(make, tmp_path, caplog):

@@ -1,30 +1,39 @@
 """The files of a cache directory: contents by hash, written aside and renamed; it knows no quota and keeps no books.
 
     <directory>/<2 hex>/<38 hex><tag><letter>     the content, not compressed
-    <directory>/txn/<session>.lock                held by flock(2) as long as a process of that session lives
-    <directory>/txn/<session>.<pid>.<number>      a content on its way
+    <directory>/txn/<token>.<pid>.<number>        a content on its way
+    <directory>/quarantaine/<name>                a content that was found damaged
 
-A crash leaves files in `txn/` only. The next session removes those whose lock nobody holds any more: unlike process
-numbers, locks tell the truth across containers that share the directory, and they pass to a daemon over its fork.
+A crash leaves files in `txn/` only; the next user removes them (see `sessions`).
 """
 
 import contextlib
 import errno
-import fcntl
-import hashlib
 import itertools
 import os
+import threading
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from cvfs.client.cache.proof import new_digest
+from cvfs.client.cache.sessions import DeadSession, Session, bury_dead
 from cvfs.errors import CorruptObject, FormatError, StoreFull
 from cvfs.hashes import ContentHash, ObjectKind
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_STEP = 256 * 1024
 # Room for larger files is claimed before the first byte is fetched, so that a full disk costs no download.
 _CLAIMED = 2**20
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+# File systems need some room beside the bytes; and with so much of it a disk is not full any more.
+_MARGIN = 16 * 1024
+_AMPLE = 64 * 2**20
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+# Where no locks tell who lives: nobody takes a week for one object, and clocks of hosts differ by less.
+_ABANDONED_AFTER = 7 * 86400
+_DIGEST_ATTRIBUTE = "user.cvfs.sha1"
+_DIGEST_SIZE = 20
 _LETTERS = {kind.value: kind for kind in ObjectKind}
 
 
@@ -37,54 +46,83 @@ class Written(NamedTuple):
 
 
 class CacheFiles:
-    """The contents below one directory, shared by several processes. `limit` is the longest content it takes."""
+    """The contents below one directory, shared by several processes. `limit` is the longest content it takes, in bytes.
 
-    def __init__(self, directory: str, limit: int | None) -> None:
-        self._directory = directory
-        self._limit = limit
+    With `marked`, the digest of a content is an extended attribute of its file, where the file system can.
+    """
+
+    def __init__(self, directory: str, limit: int | None, *, marked: bool = False) -> None:
+        self.directory = directory
+        self.limit = limit
+        self._marked = marked
         self._session: Session | None = None
+        self._token = ""
         self._numbers = itertools.count()
+        self._room = _Room(directory)
+        self._renewing = threading.Lock()
 
-    def begin(self) -> "list[DeadSession]":
+    def begin(self) -> list[DeadSession]:
         """Make the directories, remove what dead sessions left, start a session. Raises OSError."""
-        staging = os.path.join(self._directory, "txn")
-        os.makedirs(self._directory, 0o700, exist_ok=True)
+        staging = os.path.join(self.directory, "txn")
+        os.makedirs(self.directory, 0o700, exist_ok=True)
         os.makedirs(staging, 0o770, exist_ok=True)
-        dead = _bury_dead(staging)
+        dead = bury_dead(staging)
         self._session = Session.start(staging)
+        self._token = self._session.token
         return dead
+
+    def begin_unlocked(self) -> None:
+        """The same where locks tell nothing, since other machines use the directory. Raises OSError."""
+        staging = os.path.join(self.directory, "txn")
+        os.makedirs(staging, 0o770, exist_ok=True)
+        _remove_abandoned(staging, time.time() - _ABANDONED_AFTER)
+        if not os.access(staging, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), staging)
+        self._token = os.urandom(8).hex()
 
     def end(self) -> None:
         """End the session; contents can still be opened."""
-        if self._session is not None:
-            self._session.end()
-            self._session = None
+        session, self._session, self._token = self._session, None, ""
+        if session is not None:
+            session.end()
+
+    def renew(self) -> bool:
+        """Begin again where somebody removed the directory; whether that was needed. Raises OSError."""
+        with self._renewing:
+            if self._session is not None and self._session.is_known():
+                return False
+            self.end()
+            self.begin()
+            return True
 
     @property
     def session(self) -> str:
         """Name of the running session, or an empty text."""
-        return "" if self._session is None else self._session.token
+        return self._token
 
     def open(self, name: str) -> int | None:
         """A descriptor for reading, or None: exactly one system call."""
         try:
-            return os.open(self._path(name), _READ)
+            return os.open(self.path(name), _READ)
         except OSError as error:
-            if error.errno in {errno.EMFILE, errno.ENFILE}:
+            if error.errno in _NO_DESCRIPTOR:
                 raise StoreFull(f"{name}: no file descriptor left, raise the limit on open files") from error
             return None
 
     def write(self, name: str, pieces: Iterator[bytes], size: int | None) -> Written:
         """Put a content in its place. Raises StoreFull, and whatever `pieces` raises: then nothing has changed."""
         self._check_limit(name, size or 0)
-        with self._storing(name):
+        self._room.check(name, size)
+        with self._storing(name, size):
             temporary, target = self._start(name)
         try:
             with os.fdopen(target, "wb", buffering=0) as file:
-                with self._storing(name):
+                with self._storing(name, size):
                     _claim(target, size or 0)
                 total, digest = self._fill(name, file.fileno(), pieces, size)
-            with self._storing(name):
+                if self._marked:
+                    _mark(target, digest)
+            with self._storing(name, size):
                 return Written(self._commit(temporary, name), total, digest)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -94,56 +132,81 @@ class CacheFiles:
     def remove(self, name: str) -> bool:
         """Whether there was something to remove. Open descriptors go on reading. Raises StoreFull if it stays."""
         try:
-            os.unlink(self._path(name))
+            os.unlink(self.path(name))
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            raise StoreFull(f"{self._path(name)}: cannot be removed: {error.strerror}") from error
+            raise StoreFull(f"{self.path(name)}: cannot be removed: {error.strerror}") from error
+        return True
+
+    def quarantine(self, name: str) -> bool:
+        """Put a content aside, for somebody who looks into it; whether it was there. Raises StoreFull if it stays."""
+        aside = os.path.join(self.directory, "quarantaine")
+        try:
+            os.makedirs(aside, 0o770, exist_ok=True)
+            os.rename(self.path(name), os.path.join(aside, name))
+        except OSError:
+            return self.remove(name)
         return True
 
     def present(self, name: str) -> bool:
         """Whether the content is in its place."""
-        return os.path.exists(self._path(name))
+        return os.path.exists(self.path(name))
 
     def walk(self) -> Iterator[tuple[str, os.stat_result]]:
         """Name and attributes of every content; foreign files are passed over. Raises OSError."""
         for first in range(256):
             absent = contextlib.suppress(FileNotFoundError, NotADirectoryError)
-            with absent, os.scandir(f"{self._directory}/{first:02x}") as files:
+            with absent, os.scandir(f"{self.directory}/{first:02x}") as files:
                 for file in files:
                     name = f"{first:02x}{file.name}"
                     with contextlib.suppress(FormatError, FileNotFoundError):
                         content_named(name)
                         yield name, file.stat(follow_symlinks=False)
 
-    def _path(self, name: str) -> str:
-        return f"{self._directory}/{name[:2]}/{name[2:]}"
+    def path(self, name: str) -> str:
+        """Where the content of that name lies."""
+        return f"{self.directory}/{name[:2]}/{name[2:]}"
 
     def _check_limit(self, name: str, size: int) -> None:
-        if self._limit is not None and size > self._limit:
-            raise StoreFull(f"{name}: {size} bytes or more exceed the quota of {self._limit} bytes")
+        if self.limit is not None and size > self.limit:
+            raise StoreFull(f"{name}: {size} bytes or more exceed the quota of {self.limit} bytes")
 
     @contextlib.contextmanager
-    def _storing(self, name: str) -> Iterator[None]:
+    def _storing(self, name: str, size: int | None) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise StoreFull(f"{name} cannot be kept in {self._directory}: {error.strerror}") from error
+            reason = error.strerror or type(error).__name__
+            if error.errno in _NO_ROOM:
+                self._room.note_full(reason, size or 0)
+            raise StoreFull(f"{name} cannot be kept in {self.directory}: {reason}") from error
 
     def _start(self, name: str) -> tuple[str, int]:
-        if self._session is None:
-            raise StoreFull(f"{name} cannot be kept: {self._directory} is not writable or not in use")
-        temporary = f"{self._directory}/txn/{self._session.token}.{os.getpid()}.{next(self._numbers)}"
+        if not self._token:
+            raise StoreFull(f"{name} cannot be kept: {self.directory} is not writable or not in use")
+        try:
+            return self._create()
+        except FileNotFoundError:
+            # Somebody removed the directory while it is in use.
+            if self._session is None:
+                self.begin_unlocked()
+            else:
+                self.renew()
+            return self._create()
+
+    def _create(self) -> tuple[str, int]:
+        temporary = f"{self.directory}/txn/{self._token}.{os.getpid()}.{next(self._numbers)}"
         return temporary, os.open(temporary, _CREATE, 0o660)
 
     def _fill(self, name: str, target: int, pieces: Iterator[bytes], size: int | None) -> tuple[int, bytes]:
         """Length and digest of what was written. Only errors of this file become StoreFull, not those of `pieces`."""
-        total, hasher = 0, hashlib.sha1(usedforsecurity=False)
+        total, hasher = 0, new_digest()
         for piece in pieces:
             total += len(piece)
             self._check_limit(name, total)
             hasher.update(piece)
-            with self._storing(name):
+            with self._storing(name, size):
                 _write_all(target, piece)
         if size not in {None, total}:
             raise CorruptObject(f"{name}: has {total} bytes of content, {size} were announced")
@@ -153,7 +216,7 @@ class CacheFiles:
         # Opened before the rename: afterwards another process may already evict it.
         descriptor = os.open(temporary, _READ)
         try:
-            self._rename(temporary, self._path(name))
+            self._rename(temporary, self.path(name))
         except BaseException:
             os.close(descriptor)
             raise
@@ -167,42 +230,37 @@ class CacheFiles:
             os.rename(temporary, path)
 
 
-class DeadSession(NamedTuple):
-    """A session whose processes ended without ending it, and whether the machine went down with them."""
+class _Room:
+    """Remembers that a disk was found full: as long as it is, nothing is tried that has no room.
 
-    token: str
-    with_machine: bool
+    Otherwise every object would be fetched twice, once in vain.
+    """
 
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._reason = ""
+        self._wanted = 0
 
-class Session:
-    """The life of a process, and of those forked from it, as seen by other users of the directory."""
+    def check(self, name: str, size: int | None) -> None:
+        """Raises StoreFull where the disk was full and has still no room for `size` bytes."""
+        if not self._reason:
+            return
+        free = self._free()
+        if free < (self._wanted if size is None else size) + _MARGIN:
+            raise StoreFull(f"{name} cannot be kept in {self._directory}: {self._reason}")
+        if free > self._wanted + _AMPLE:
+            self._reason = ""
 
-    def __init__(self, token: str, lock: int, path: str) -> None:
-        self.token = token
-        self._lock = lock
-        self._path = path
+    def note_full(self, reason: str, size: int) -> None:
+        """There was no room for `size` bytes, or not for an unknown number (0)."""
+        self._reason, self._wanted = reason, size or self._free()
 
-    @classmethod
-    def start(cls, directory: str) -> "Session":
-        """A new session with its lock held. Raises OSError."""
-        token = os.urandom(8).hex()
-        path = os.path.join(directory, token)
-        lock = os.open(f"{path}.new", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
+    def _free(self) -> int:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(lock, _boot())
-            # Under its name only now: a lock file that others see is locked, or its session is dead.
-            os.rename(f"{path}.new", f"{path}.lock")
+            found = os.statvfs(self._directory)
         except OSError:
-            os.close(lock)
-            raise
-        return cls(token, lock, f"{path}.lock")
-
-    def end(self) -> None:
-        """Release the lock; the last process of the session does so by ending, too."""
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
-        os.close(self._lock)
+            return 2**63
+        return found.f_bavail * found.f_frsize
 
 
 def content_named(name: str) -> ContentHash:
@@ -211,62 +269,27 @@ def content_named(name: str) -> ContentHash:
     return ContentHash.parse(name.removesuffix(letter), _LETTERS[letter])
 
 
-def digest_of(descriptor: int) -> bytes:
-    """The digest of an open content, as the books keep it."""
-    hasher = hashlib.sha1(usedforsecurity=False)
-    for piece in read_all(descriptor):
-        hasher.update(piece)
-    return hasher.digest()
-
-
-def read_all(descriptor: int) -> Iterator[bytes]:
-    """An open content from its start."""
-    offset = 0
-    while piece := os.pread(descriptor, _STEP, offset):
-        yield piece
-        offset += len(piece)
-
-
-def _bury_dead(directory: str) -> list[DeadSession]:
-    """Remove what sessions left whose lock is free; the rest, and the unexplained, stay."""
-    names = os.listdir(directory)
-    dead = [
-        DeadSession(name.removesuffix(".lock"), boot != _boot())
-        for name in names
-        if name.endswith(".lock") and (boot := _boot_of_dead(os.path.join(directory, name))) is not None
-    ]
-    tokens = {session.token for session in dead}
-    for name in names:
-        if name.split(".", 1)[0] in tokens:
-            # Another process may clean up at the same time, or be another user's.
-            with contextlib.suppress(FileNotFoundError, PermissionError):
-                os.unlink(os.path.join(directory, name))
-    return dead
-
-
-def _boot_of_dead(path: str) -> bytes | None:
-    """What the session noted at its start if nobody holds its lock any more, else None."""
+def marked_digest(descriptor: int) -> bytes:
+    """The digest that is an extended attribute of an open content; empty if there is none."""
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.read(lock, 64)
+        found = os.getxattr(descriptor, _DIGEST_ATTRIBUTE)
     except OSError:
-        # Held, or a file system that cannot tell: alive as far as anybody knows.
-        return None
-    finally:
-        os.close(lock)
+        return b""
+    return found if len(found) == _DIGEST_SIZE else b""
 
 
-def _boot() -> bytes:
-    """Names this start of the machine, where Linux tells."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            return file.read(64).strip()
-    except OSError:
-        return b"unknown"
+def _mark(target: int, digest: bytes) -> None:
+    # Not every file system can. Then a content is proven by compressing it again.
+    with contextlib.suppress(OSError):
+        os.setxattr(target, _DIGEST_ATTRIBUTE, digest)
+
+
+def _remove_abandoned(directory: str, before: float) -> None:
+    for entry in os.scandir(directory):
+        # Another machine may clean up at the same time, or the file be another user's.
+        with contextlib.suppress(OSError):
+            if entry.stat(follow_symlinks=False).st_mtime < before:
+                os.unlink(entry.path)
 
 
 def _claim(target: int, size: int) -> None:

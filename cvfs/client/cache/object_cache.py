@@ -5,91 +5,93 @@ lost or damaged they are written anew from the files.
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from cvfs.client.cache.books import Books, BooksBroken, Record
-from cvfs.client.cache.files import CacheFiles, DeadSession, content_named, digest_of, read_all
-from cvfs.compression import ENCODERS
-from cvfs.errors import FormatError, StoreFull
-from cvfs.hashes import ContentHash, new_hasher
+from cvfs.client.cache.base import CacheEntry, Checked
+from cvfs.client.cache.books import PORTION, Books, BooksBroken, Limit, Record
+from cvfs.client.cache.check import Inspection
+from cvfs.client.cache.eviction import departing
+from cvfs.client.cache.files import CacheFiles, content_named
+from cvfs.client.cache.proof import is_proven
+from cvfs.client.cache.reconciliation import reconcile
+from cvfs.client.cache.sessions import DeadSession
+from cvfs.errors import StoreFull
+from cvfs.hashes import ContentHash, ObjectKind
 
 _log = logging.getLogger(__name__)
-# One write to the books for so many insertions or seconds, whichever comes first.
+# One write to the books for so many insertions or seconds, whichever comes first; but before an eighth of the room that is
+# left is taken: the fuller the cache, the more exactly its users know each other's share.
 _BATCH = 256
 _BATCH_SECONDS = 5.0
+_BATCH_ROOM = 8
 # Uses between two batches that are remembered; those beyond do not count for the order of eviction.
 _RECENT = 16384
-# By then the kernel has written to the disk what was written to a file: after 30 s at the latest, unless it was told otherwise.
-_FLUSHED_AFTER = 120 * 10**9
+# Part of the quota in which catalogs stay while there is data that could go.
+_CATALOG_SHARE = 4
 
 _Answer = TypeVar("_Answer")
 
 
-class CacheEntry(NamedTuple):
-    """One cached content: length in bytes, last use in nanoseconds since the epoch, whether a session holds on to it."""
-
-    content: ContentHash
-    size: int
-    last_use: int
-    held: bool
-
-
-class Checked(NamedTuple):
-    """What `check` looked at, and what it had to drop."""
-
-    objects: int
-    size: int
-    dropped: tuple[ContentHash, ...]
+def _silent(_name: str) -> None:
+    pass
 
 
 class ObjectCache:
     """Contents below `directory`, of not more than `quota` bytes together (None: no limit).
 
-    Any number of processes and threads may use one directory. When the quota is exceeded, what was used least recently
-    goes until half of it is free; what any process pinned or spares stays. `flush` is due about once a minute where
-    nothing is inserted: until then only this process knows what was used. `clock` gives nanoseconds since the epoch.
+    Any number of processes and threads may use one directory. When the quota is exceeded, volatile contents go, then
+    what was used least recently, catalogs at last, until half of the quota is free; what any process pinned or spares
+    stays. `flush` is due about once a minute where nothing is inserted: until then only this process knows what was
+    used. `clock` gives nanoseconds since the epoch. With `verify`, a content is not given before this process proved it.
     """
 
-    def __init__(self, directory: str, quota: int | None = None, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        directory: str,
+        quota: int | None = None,
+        clock: Callable[[], int] = time.time_ns,
+        *,
+        verify: bool = False,
+    ) -> None:
         self._files = CacheFiles(directory, quota)
         self._books = Books(os.path.join(directory, "books"))
         self._directory = directory
         self._quota = quota
         self._clock = clock
+        self.volatile = False
+        self._proven: set[str] | None = set() if verify else None
         self._recent: set[str] = set()
         self._pins: dict[str, int] = {}
         self._spared: frozenset[str] = frozenset()
         self._held_changed = False
+        self._held_by = ""
         self._pending: dict[str, Record] = {}
         self._pending_size = self._used = 0
+        self._limit_since = 0
         self._flushed = time.monotonic()
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._crowded = 0
         self._incomplete = self._complained = False
 
+    @property
+    def staging(self) -> str:
+        """A directory on the same disk, for what is on its way."""
+        return f"{self._directory}/txn"
+
     def prepare(self) -> None:
         """Make the directory usable: clean up behind processes that died, open the books, begin a session.
 
         Where that is not possible the cache serves what it has and keeps nothing: logged here, StoreFull later.
         """
-        try:
-            dead = self._files.begin()
-        except OSError as error:
-            self._complained = True
-            _log.warning("cache %s: nothing can be kept there: %s", self._directory, error.strerror)
-            return
-        with self._flushing, self._mending():
-            if self._books.start():
-                self._reconcile([])
-            elif dead:
-                self._reconcile(dead)
-            self._used = self._books.used()
+        with self._flushing:
+            self._begin()
 
     def close(self) -> None:
         """Write the books, end the session. Contents can still be opened."""
@@ -104,10 +106,28 @@ class ObjectCache:
         Raises StoreFull if the process has no descriptor left.
         """
         name = content.name
+        if self._proven is not None and name not in self._proven:
+            return None
         descriptor = self._files.open(name)
         if descriptor is not None and len(self._recent) < _RECENT:
             self._recent.add(name)
         return descriptor
+
+    def retrieve(self, content: ContentHash) -> int | None:
+        """A content that has to be proven first: a damaged one is dropped and told. Raises StoreFull."""
+        if self._proven is None:
+            return None
+        descriptor = self._files.open(content.name)
+        if descriptor is None:
+            return None
+        record = self._pending.get(content.name) or self._consult(lambda: self._books.record_of(content.name))
+        if is_proven(descriptor, content, record.digest if record else b""):
+            self._proven.add(content.name)
+            return descriptor
+        os.close(descriptor)
+        _log.warning("cache %s: %s is damaged, dropped and fetched again", self._directory, content.name)
+        self.evict(content)
+        return None
 
     def insert(self, content: ContentHash, pieces: Iterator[bytes], size: int | None = None) -> int:
         """Keep a content, whole or not at all, and return a descriptor for reading it.
@@ -116,10 +136,13 @@ class ObjectCache:
         where `size` tells. Raises CorruptObject for another length than `size`, and whatever `pieces` raises.
         """
         written = self._files.write(content.name, pieces, size)
+        volatile = self.volatile and content.kind is not ObjectKind.CATALOG
         with self._lock:
-            self._pending[content.name] = Record(written.size, self._clock(), written.digest)
+            self._pending[content.name] = Record(written.size, self._clock(), written.digest, volatile)
             self._pending_size += written.size
             due = self._is_due()
+        if self._proven is not None:
+            self._proven.add(content.name)
         if due and self._flushing.acquire(blocking=False):
             try:
                 self._flush()
@@ -148,64 +171,125 @@ class ObjectCache:
             self._spared = spared
             self._held_changed = True
 
-    def remove(self, content: ContentHash) -> bool:
+    def evict(self, content: ContentHash) -> bool:
         """Whether the content was there; it is not any more. Raises StoreFull if it cannot be removed."""
         was_there = self._files.remove(content.name)
-        with self._lock:
-            self._pending.pop(content.name, None)
-        with self._flushing, self._mending():
-            self._books.forget([content.name])
-            self._used = self._books.used()
+        self._forget(content.name)
         return was_there
 
     def usage(self) -> tuple[int, int | None]:
         """Bytes in use, other processes' as of the last `flush`, and the quota."""
         return self._used + self._pending_size, self._quota
 
+    def resize(self, quota: int | None) -> None:
+        """Another quota in bytes (None: no limit), at once here, within a minute in every process that uses the cache.
+
+        It is not remembered beyond their lives. What is too much is evicted.
+        """
+        self._set_quota(quota)
+        with self._flushing, self._mending():
+            self._limit_since = self._clock()
+            self._books.set_limit(Limit(-1 if quota is None else quota, self._limit_since))
+        self.flush()
+
+    def clean_up(self, goal: int) -> bool:
+        """Evict until not more than `goal` bytes are in use; whether that was reached."""
+        self.flush()
+        with self._flushing, self._mending():
+            if self._used > goal:
+                self._evict(goal)
+        return self._used <= goal
+
+    def cleanups_within(self, seconds: float) -> int:
+        """How many times any process evicted contents in the last `seconds`."""
+        since = self._clock() - int(seconds * 10**9)
+        return sum(time >= since for time in self._consult(self._books.cleanups) or ())
+
     def entries(self) -> list[CacheEntry]:
         """Everything in the books, the least recently used first."""
         self.flush()
         held = self._consult(self._books.held) or set()
-        records = sorted(self._consult(self._books.records) or [], key=lambda row: row[1].last_use)
-        return [CacheEntry(content_named(name), row.size, row.last_use, name in held) for name, row in records]
+        records = sorted(self._consult(lambda: list(self._books.records())) or [], key=lambda row: row[1].last_use)
+        return [
+            CacheEntry(content_named(name), row.size, row.last_use, name in held, row.volatile) for name, row in records
+        ]
 
-    def check(self) -> Checked:
-        """Read every content; drop those whose bytes are not proven to be the ones that were kept.
+    def check(self, *, repair: bool = True, workers: int = 1, progress: Callable[[str], None] = _silent) -> Checked:
+        """Read every content; put aside those whose bytes are not proven to be the ones that were kept.
 
         Proof is the digest in the books. Where that was lost, it is the content hash of the bytes, compressed again in
-        every way this installation knows. Raises StoreFull if something cannot be read or removed.
+        every way this installation knows. Without `repair` nothing changes. Other processes may use the cache meanwhile.
+        Raises StoreFull if the directory cannot be listed.
         """
         self.flush()
-        known = dict(self._consult(self._books.records) or [])
-        objects, size, dropped = 0, 0, []
-        for name, status in self._walk():
-            objects, size = objects + 1, size + status.st_size
-            if not self._is_proven(name, known.get(name)):
-                dropped.append(content_named(name))
-                self.remove(dropped[-1])
-        return Checked(objects, size, tuple(dropped))
+        known = self._consult(lambda: {name: row.digest for name, row in self._books.records()}) or {}
+        return Inspection(self._files, known, self._forget if repair else None, progress).run(workers)
+
+    def rebuild(self) -> None:
+        """Write the books anew from the files, as far as they differ. Raises nothing: trouble is logged."""
+        with self._flushing, self._mending():
+            self._reconcile([])
+            self._used = self._books.used()
+
+    def describe(self) -> str:
+        """Kind and place in one line."""
+        return f"Posix cache manager (cache directory: {self._directory})"
 
     def flush(self) -> None:
         """Bring the books up to date, learn what other processes did, evict where that is due."""
         with self._flushing:
             self._flush()
 
+    def _begin(self) -> None:
+        try:
+            dead = self._files.begin()
+        except OSError as error:
+            if not self._complained:
+                _log.warning("cache %s: nothing can be kept there: %s", self._directory, error.strerror)
+            self._complained = True
+            return
+        with self._mending():
+            if self._books.start():
+                self._reconcile([])
+            elif dead:
+                self._reconcile(dead)
+            self._used = self._books.used()
+            limit = self._books.limit()
+            self._limit_since = limit.since if limit else 0
+
     def _is_due(self) -> bool:
-        over_quota = self._quota is not None and self._used + self._pending_size > self._quota
-        late = time.monotonic() - self._flushed > _BATCH_SECONDS
-        return over_quota or late or len(self._pending) >= _BATCH
+        if len(self._pending) >= _BATCH or time.monotonic() - self._flushed > _BATCH_SECONDS:
+            return True
+        room = None if self._quota is None else max(self._quota, self._crowded) - self._used
+        return room is not None and self._pending_size * _BATCH_ROOM > room
 
     def _flush(self) -> None:
+        self._revive()
         pending, recent, held = self._take()
         with self._mending():
             if held is not None:
                 self._books.hold(self._files.session, held)
+                self._held_by = self._files.session
             self._books.record(pending, recent - pending.keys(), self._clock())
             if self._incomplete:
                 self._reconcile([])
+            self._adopt_limit()
             self._used = self._books.used()
             if self._quota is not None and self._used > max(self._quota, self._crowded):
-                self._evict(self._quota)
+                self._evict(self._quota // 2)
+                # Where too much is held, not every insertion shall go through all rows again.
+                self._crowded = self._used + self._quota // 16 if self._used > self._quota // 2 else 0
+
+    def _revive(self) -> None:
+        """Begin again where the directory could not be used, or where somebody removed it."""
+        if not self._files.session:
+            self._begin()
+            return
+        try:
+            if self._files.renew():
+                _log.warning("cache %s: somebody removed it while it is in use; made again", self._directory)
+        except OSError as error:
+            self._complain(error)
 
     def _take(self) -> tuple[dict[str, Record], set[str], set[str] | None]:
         """What was not written yet: insertions, uses, and what is held if that changed."""
@@ -214,28 +298,48 @@ class ObjectCache:
             pending, recent = self._pending, self._recent.copy()
             self._pending, self._recent, self._pending_size = {}, set(), 0
             self._flushed = time.monotonic()
-            held = set(self._spared).union(self._pins) if self._held_changed else None
+            changed = self._held_changed or self._held_by != self._files.session
+            held = set(self._spared).union(self._pins) if changed else None
             self._held_changed = False
         return pending, recent, held
 
-    def _evict(self, quota: int) -> None:
-        """Least recently used first, down to half the quota, but for the last one: it was fetched because it is needed.
+    def _set_quota(self, quota: int | None) -> None:
+        self._quota = self._files.limit = quota
+        self._crowded = 0
 
-        Files go before their rows: a crash in between leaves rows of missing files, which are harmless.
+    def _adopt_limit(self) -> None:
+        limit = self._books.limit()
+        if limit is not None and limit.since > self._limit_since:
+            self._limit_since = limit.since
+            self._set_quota(limit.quota if limit.quota >= 0 else None)
+
+    def _evict(self, goal: int) -> None:
+        """Until `goal` bytes are left. Files go before their rows: a crash in between leaves rows of missing files,
+        which are harmless.
         """
-        held, gone, left = self._books.held(), [], self._used
-        for name, record in sorted(self._books.records(), key=lambda row: row[1].last_use)[:-1]:
-            if left <= quota // 2:
-                break
-            if name not in held:
+        share = (self._quota or self._used) // _CATALOG_SHARE
+        noted = False
+        going = departing(self._books.records, self._books.held(), self._used - goal, share)
+        while self._used > goal and (portion := list(itertools.islice(going, PORTION))):
+            for name in portion:
                 self._files.remove(name)
-                gone.append(name)
-                left -= record.size
-        # Another process may have fetched one of them again in the meantime.
-        self._books.forget(name for name in gone if not self._files.present(name))
-        self._used = self._books.used()
-        # Where too much is held, not every insertion shall go through all rows again.
-        self._crowded = self._used + quota // 16 if self._used > quota // 2 else 0
+            noted = noted or self._note_cleanup()
+            # Another process may have fetched one of them again in the meantime.
+            self._books.forget(name for name in portion if not self._files.present(name))
+            self._used = self._books.used()
+
+    def _note_cleanup(self) -> bool:
+        self._books.note_cleanup(self._clock())
+        return True
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._pending.pop(name, None)
+            if self._proven is not None:
+                self._proven.discard(name)
+        with self._flushing, self._mending():
+            self._books.forget([name])
+            self._used = self._books.used()
 
     @contextlib.contextmanager
     def _mending(self) -> Iterator[None]:
@@ -272,58 +376,6 @@ class ObjectCache:
             _log.warning("cache %s: its books cannot be kept, the quota may be exceeded: %s", self._directory, error)
 
     def _reconcile(self, dead: list[DeadSession]) -> None:
-        """Make the books say what the directory holds.
-
-        After a machine went down, contents that had not been recorded, have another length than recorded, or were written
-        shortly before the end may never have reached the disk whole: they are dropped.
-        """
-        rows = dict(self._books.records())
-        mistrusted = any(session.with_machine for session in dead)
-        found = list(self._walk())
-        # The end came after the newest was written; a length may be on the disk before the bytes are.
-        flushed = max((status.st_mtime_ns for _, status in found), default=0) - _FLUSHED_AFTER
-        adopted: dict[str, Record] = {}
-        for name, status in found:
-            recorded = name in rows and rows[name].size == status.st_size
-            if mistrusted and not (recorded and status.st_mtime_ns < flushed):
-                self._files.remove(name)
-            elif not recorded:
-                adopted[name] = Record(status.st_size, status.st_mtime_ns)
-        self._books.record(adopted, (), 0)
-        self._books.forget(name for name in rows if not self._files.present(name))
-        self._books.forget_sessions([session.token for session in dead])
+        reconcile(self._files, self._books, dead)
         self._incomplete = False
         self._held_changed = True
-
-    def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
-        try:
-            yield from self._files.walk()
-        except OSError as error:
-            raise StoreFull(f"cache {self._directory}: cannot be listed: {error.strerror}") from error
-
-    def _is_proven(self, name: str, record: Record | None) -> bool:
-        descriptor = self._files.open(name)
-        if descriptor is None:
-            return True  # evicted since it was listed
-        try:
-            if record is not None and record.digest:
-                return digest_of(descriptor) == record.digest
-            return _has_content_hash(descriptor, content_named(name))
-        except OSError:
-            return False  # the disk cannot read it back: as bad as flipped
-        finally:
-            os.close(descriptor)
-
-
-def _has_content_hash(descriptor: int, content: ContentHash) -> bool:
-    """Whether the content, stored in one of the known ways, has this hash (FORMAT section 4.2)."""
-    for encoder in dict.fromkeys(ENCODERS.values()):
-        # An encoder this installation lacks proves nothing.
-        with contextlib.suppress(FormatError):
-            compressor, hasher = encoder.start(), new_hasher(content.algorithm)
-            for piece in read_all(descriptor):
-                hasher.update(compressor.compress(piece))
-            hasher.update(compressor.flush())
-            if hasher.digest() == content.digest:
-                return True
-    return False
