@@ -1,24 +1,50 @@
-"""The control socket of a mount: a line in, a text out; served by a thread of its own, whatever the mount is doing."""
+"""The control socket of a mount: a line in, an answer out, whatever the mount is doing; it knows no command itself.
+
+Each connection has a thread of its own, so that a command which takes its time holds up nobody, and there are only so many.
+"""
 
 import contextlib
+import json
 import logging
 import os
 import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from cvfs.errors import CvfsError, Unreachable, UsageError
 
 log = logging.getLogger(__name__)
 
-Command = Callable[[list[str]], str]
+MAX_CONNECTIONS = 16
+"""Commands under way at a time; who comes then is told so."""
 
 _MAX_REQUEST = 4096
 _MAX_REPLY = 64 * 2**20
 _PATIENCE = 2.0
+# The original's cvmfs_talk ends its command neither with a line end nor with the stream.
+_PAUSE = 0.25
 _LONGEST_ADDRESS = 107
+_AS_JSON = "--json"
+
+
+class Answer(NamedTuple):
+    """What a command has to say: `text` in whole lines for people, `data` for programs, `good` False for a failure."""
+
+    text: str
+    data: object = None
+    good: bool = True
+
+    def as_json(self) -> str:
+        """One object: `ok`, and `data` or else the lines of the text as `answer`."""
+        answer = self.text.splitlines() if self.data is None else self.data
+        return json.dumps({"ok": self.good, "answer": answer}) + "\n"
+
+
+Respond = Callable[[str], Answer]
+"""The answer to a command line. What it raises as CvfsError is told to whoever asked."""
 
 
 def socket_path(workspace: str, fqrn: str) -> str:
@@ -27,12 +53,14 @@ def socket_path(workspace: str, fqrn: str) -> str:
 
 
 class ControlServer:
-    """Answers `commands` (by first word) on a Unix socket that only its owner may use."""
+    """Answers commands on a Unix socket that only its owner may use: `owner` if it is a user's number, else who serves."""
 
-    def __init__(self, path: str, commands: Mapping[str, Command]) -> None:
+    def __init__(self, path: str, respond: Respond, owner: int | None = None) -> None:
         self.path = path
-        self._commands = commands
+        self._respond = respond
+        self._owner = owner
         self._socket: socket.socket | None = None
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
 
     def start(self) -> None:
         """Listen. Replaces the socket that a killed mount left behind; beside a living one it takes a name with our number.
@@ -55,17 +83,22 @@ class ControlServer:
                 os.unlink(self.path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with _address(self.path) as address:
-                listener.bind(address)
-            os.chmod(self.path, 0o600)
-            listener.listen(16)
+            self._bind(listener)
         except OSError:
             listener.close()
             raise
         return listener
 
+    def _bind(self, listener: socket.socket) -> None:
+        with _address(self.path) as address:
+            listener.bind(address)
+        os.chmod(self.path, 0o600)
+        if self._owner is not None:
+            os.chown(self.path, self._owner, -1)
+        listener.listen(MAX_CONNECTIONS)
+
     def stop(self) -> None:
-        """Stop listening and remove the socket."""
+        """Stop listening and remove the socket. Commands under way are not waited for."""
         if self._socket:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
@@ -79,27 +112,39 @@ class ControlServer:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            try:
+            if self._places.acquire(blocking=False):
+                threading.Thread(target=self._converse, args=(connection,), name="command", daemon=True).start()
+            else:
+                _refuse(connection)
+
+    def _converse(self, connection: socket.socket) -> None:
+        try:
+            with connection:
                 self._answer(connection)
-            except OSError as error:
-                log.info("a control connection broke: %s", error)
-            except Exception:
-                log.exception("a control command failed")
+        except OSError as error:
+            log.info("a control connection broke: %s", error)
+        except Exception:
+            log.exception("a control command failed")
+        finally:
+            self._places.release()
 
     def _answer(self, connection: socket.socket) -> None:
-        with connection:
-            words = _read_line(connection).decode(errors="replace").split()
-            connection.settimeout(_PATIENCE)
-            connection.sendall(self._run(words).encode())
-
-    def _run(self, words: list[str]) -> str:
-        command = self._commands.get(words[0] if words else "help")
-        if command is None:
-            return f"unknown command, known are: {' '.join(sorted(self._commands))}\n"
+        line = _read_line(connection).decode(errors="replace").strip()
+        as_json = line.startswith(_AS_JSON)
         try:
-            return command(words[1:])
+            answer = self._respond(line.removeprefix(_AS_JSON).strip())
         except CvfsError as error:
-            return f"failed: {error}\n"
+            answer = Answer(f"Failed ({error})\n", good=False)
+        connection.settimeout(_PATIENCE)
+        connection.sendall((answer.as_json() if as_json else answer.text).encode(errors="surrogateescape"))
+
+
+def _refuse(connection: socket.socket) -> None:
+    """By the thread that should be listening: what was asked is read so that the answer arrives, but not waited for."""
+    with connection, contextlib.suppress(OSError):
+        connection.settimeout(_PAUSE)
+        connection.recv(_MAX_REQUEST)
+        connection.sendall(b"Failed (too many commands at a time)\n")
 
 
 @contextlib.contextmanager
@@ -125,15 +170,19 @@ def _is_alive(path: str) -> bool:
 
 
 def _read_line(connection: socket.socket) -> bytes:
-    """Up to the end of the line, or of what the client sends; the deadline is for all of it."""
+    """Up to the end of the line, a pause, or the end of what the client sends; the deadline is for all of it."""
     line, deadline = b"", time.monotonic() + _PATIENCE
-    while b"\n" not in line and len(line) < _MAX_REQUEST:
-        connection.settimeout(max(0.001, deadline - time.monotonic()))
-        piece = connection.recv(_MAX_REQUEST)
+    while not line.endswith(b"\0") and b"\n" not in line and len(line) < _MAX_REQUEST:
+        left = max(0.001, deadline - time.monotonic())
+        connection.settimeout(min(_PAUSE, left) if line else left)
+        try:
+            piece = connection.recv(_MAX_REQUEST)
+        except TimeoutError:
+            piece = b""
         if not piece:
             break
         line += piece
-    return line.partition(b"\n")[0]
+    return line.partition(b"\n")[0].rstrip(b"\0")
 
 
 def ask(path: str, command: str, timeout: float = 30.0) -> str:
@@ -143,16 +192,18 @@ def ask(path: str, command: str, timeout: float = 30.0) -> str:
             connection.settimeout(timeout)
             with _address(path) as address:
                 connection.connect(address)
-            connection.sendall(command.encode() + b"\n")
-            return _read_all(connection)
+            connection.sendall(command.encode(errors="surrogateescape") + b"\n")
+            return _read_all(connection, time.monotonic() + timeout)
     except OSError as error:
         raise Unreachable(
             f"{path}: no mount answers here ({error.strerror or error}): is the repository mounted?"
         ) from error
 
 
-def _read_all(connection: socket.socket) -> str:
+def _read_all(connection: socket.socket, deadline: float) -> str:
+    """The deadline is for all of it: an answer that dribbles in is none."""
     data = bytearray()
     while (piece := connection.recv(65536)) and len(data) < _MAX_REPLY:
         data += piece
-    return data.decode(errors="replace")
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+    return data.decode(errors="surrogateescape")

@@ -4,22 +4,19 @@ mount(settings, "/cvmfs/sw.example.org")     serves until it is unmounted
 """
 
 import contextlib
-import json
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
-from cvfs import __version__
 from cvfs.client.control import ControlServer, socket_path
 from cvfs.client.presentation import Observation, view_of
 from cvfs.client.reading import Reader
 from cvfs.client.refresher import Refresher, newer_revision
 from cvfs.client.repository import Repository
 from cvfs.client.settings import Settings
+from cvfs.client.talk import Mounted, all_commands
 from cvfs.client.upkeep import Upkeep
 from cvfs.client.volume import Volume
 from cvfs.errors import PathError, UsageError
@@ -57,13 +54,13 @@ class Mount:
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(repository.close)
             self._volume = Volume(repository, view_of(self.settings, self._observation()), self._reader)
-            self._control = ControlServer(control, self._commands())
             self._channel = device.Channel.open(device.mount(self.mountpoint, self._options()))
             on_failure.callback(device.unmount, self.mountpoint, lazy=True)
             on_failure.callback(self._channel.close)
             self._server = Server(self._volume, self._channel, self._server_settings())
             self._refresher = Refresher(self._volume, self._server, newer_revision)
             self._upkeep = Upkeep(self._volume, self._server)
+            self._control = ControlServer(control, all_commands(self._observed()).respond)
             self._control.start()
             on_failure.pop_all()
         self._upkeep.start()
@@ -96,44 +93,21 @@ class Mount:
         """Check for a new revision now; True if one is shown from now on."""
         return self._refresher.refresh()
 
-    def status(self) -> dict[str, Any]:
-        """What `cvfs stat` shows. Sizes in bytes, times in seconds."""
-        repository = self._volume.repository
-        traffic, opens = repository.plane.traffic(), self._reader.opens
-        used, limit = repository.plane.cache_usage()
-        return {
-            "fqrn": self.settings.fqrn,
-            "mountpoint": self.mountpoint,
-            "version": __version__,
-            "pid": os.getpid(),
-            "uptime": int(time.time() - self._started),
-            "revision": repository.number,
-            "root_hash": str(repository.revision.root_hash),
-            "expires": None if self.settings.pinned else max(0, int(self._refresher.due - time.time())),
-            "trouble": self._refresher.freshness.trouble,
-            "catalogs_open": len(repository.tree.open_catalogs()),
-            "inodes": self._volume.known_inodes(),
-            "open_objects": len(self._reader.files),
-            "cache_used": used,
-            "cache_limit": limit,
-            "objects_opened": opens,
-            "fetched": traffic.requests,
-            "received": traffic.bytes,
-            "in_flight": self._server.in_flight(),
-            "requests": self._server.counters(),
-            "servers": list(self.settings.network.servers),
-            "proxy": self.settings.network.proxy or "DIRECT",
-        }
+    def _observed(self) -> Mounted:
+        return Mounted(
+            mountpoint=self.mountpoint,
+            started=self._started,
+            volume=self._volume,
+            server=self._server,
+            refresher=self._refresher,
+            reader=self._reader,
+            device=self._device,
+            reload=lambda: "nothing to read again\n",
+        )
 
-    def _commands(self) -> dict[str, Callable[[list[str]], str]]:
-        return {
-            "stat": lambda _: json.dumps(self.status()),
-            "remount": lambda _: "new revision\n" if self.refresh() else "up to date\n",
-            "revision": lambda _: f"{self._volume.repository.number}\n",
-            "mountpoint": lambda _: f"{self.mountpoint}\n",
-            "pid": lambda _: f"{os.getpid()}\n",
-            "version": lambda _: f"{__version__}\n",
-        }
+    def _device(self) -> str:
+        entry = device.find_mount(self.mountpoint)
+        return entry.device if entry else "0:0"
 
     def _workspace(self) -> str:
         if not self.settings.mount.workspace:
@@ -145,7 +119,7 @@ class Mount:
             control=lambda: self._control.path,
             due=lambda: self._refresher.due,
             started=self._started,
-            requests=lambda: self._server.counters(),
+            requests=lambda: self._server.counters(),  # noqa: PLW0108  # there is no server yet
         )
 
     def _options(self) -> device.MountOptions:

@@ -8,15 +8,27 @@ import threading
 import pytest
 
 from cvfs.client import control
-from cvfs.client.control import ControlServer, ask, socket_path
+from cvfs.client.control import Answer, ControlServer, ask, socket_path
 from cvfs.errors import Unreachable, UsageError
 
-COMMANDS = {
-    "hello": lambda words: f"hello {' '.join(words)}\n",
-    "refuse": lambda _: (_ for _ in ()).throw(Unreachable("no server")),
-    "crash": lambda _: {}["bug"],
-    "long": lambda _: "x" * 5_000_000,
-}
+
+def respond(line: str) -> Answer:
+    """A few commands that behave well or badly."""
+    first, _, rest = line.partition(" ")
+    if first == "hello":
+        return Answer(f"hello {rest}\n")
+    if first == "two":
+        return Answer("1\n2\n")
+    if first == "data":
+        return Answer("some text\n", data={"a": [1, 2]}, good=False)
+    if first == "refuse":
+        raise Unreachable("no server")
+    if first == "long":
+        return Answer("x" * 5_000_000)
+    return Answer(f"unknown: {COMMANDS[first]}")
+
+
+COMMANDS: dict[str, str] = {}
 
 
 @pytest.fixture
@@ -26,7 +38,7 @@ def place(tmp_path) -> str:
 
 @pytest.fixture
 def server(place):
-    running = ControlServer(place, COMMANDS)
+    running = ControlServer(place, respond)
     running.start()
     yield running
     running.stop()
@@ -43,10 +55,12 @@ def connect(place: str) -> socket.socket:
     ("command", "answer"),
     [
         ("hello a b", "hello a b\n"),
-        ("refuse", "failed: no server\n"),
-        ("what", "unknown command, known are: crash hello long refuse\n"),
-        ("", "unknown command, known are: crash hello long refuse\n"),
+        ("  hello  a b ", "hello  a b\n"),
+        ("refuse", "Failed (no server)\n"),
         ("long", "x" * 5_000_000),
+        ("--json two", '{"ok": true, "answer": ["1", "2"]}\n'),
+        ("--json data", '{"ok": false, "answer": {"a": [1, 2]}}\n'),
+        ("--json refuse", '{"ok": false, "answer": ["Failed (no server)"]}\n'),
     ],
 )
 def test_answers(server, command, answer):
@@ -63,6 +77,13 @@ def test_a_command_in_pieces_is_one_command(server):
     with connect(server.path) as connection:
         for piece in (b"hel", b"lo ", b"you\nignored"):
             connection.sendall(piece)
+        assert connection.recv(100) == b"hello you\n"
+
+
+@pytest.mark.parametrize("end", [b"", b"\0"])
+def test_the_original_ends_a_command_with_nothing(server, end):
+    with connect(server.path) as connection:
+        connection.sendall(b"hello you" + end)
         assert connection.recv(100) == b"hello you\n"
 
 
@@ -125,12 +146,53 @@ def test_a_command_that_crashes_harms_nobody(server):
     assert ask(server.path, "hello") == "hello \n"
 
 
+def test_a_command_that_takes_its_time_holds_up_nobody(place):
+    """And there is an end to how many there may be."""
+    release, waiting = threading.Event(), threading.Semaphore(0)
+
+    def slow(line: str) -> Answer:
+        if line == "slow":
+            waiting.release()
+            release.wait(60)
+        return Answer(f"{line}\n")
+
+    server = ControlServer(place, slow)
+    server.start()
+    callers = []
+    try:
+        for _ in range(control.MAX_CONNECTIONS - 1):
+            callers.append(connect(place))
+            callers[-1].sendall(b"slow\n")
+            assert waiting.acquire(timeout=20)
+        assert ask(place, "quick") == "quick\n"
+        callers.append(connect(place))
+        callers[-1].sendall(b"slow\n")
+        assert waiting.acquire(timeout=20)
+        assert ask(place, "quick") == "Failed (too many commands at a time)\n"
+        release.set()
+        assert [caller.recv(100) for caller in callers] == [b"slow\n"] * control.MAX_CONNECTIONS
+    finally:
+        release.set()
+        for caller in callers:
+            caller.close()
+        server.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_socket_belongs_to_whom_it_is_given(place):
+    server = ControlServer(place, respond, owner=12345)
+    server.start()
+    status = os.stat(place)
+    assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (12345, 0o600)
+    server.stop()
+
+
 def test_the_socket_of_a_killed_mount_is_replaced(place):
     os.makedirs(os.path.dirname(place))
     dead = socket.socket(socket.AF_UNIX)
     dead.bind(place)
     dead.close()
-    server = ControlServer(place, COMMANDS)
+    server = ControlServer(place, respond)
     server.start()
     assert server.path == place
     assert ask(place, "hello") == "hello \n"
@@ -139,7 +201,7 @@ def test_the_socket_of_a_killed_mount_is_replaced(place):
 
 
 def test_the_socket_of_a_living_mount_is_not(server, place):
-    second = ControlServer(place, {"hello": lambda _: "second\n"})
+    second = ControlServer(place, lambda _: Answer("second\n"))
     second.start()
     assert second.path == f"{place}.{os.getpid()}"
     assert ask(second.path, "hello") == "second\n"
@@ -152,17 +214,17 @@ def test_a_file_in_the_way_is_not_touched(place):
     with open(place, "w") as file:
         file.write("precious")
     with pytest.raises(UsageError, match="no control socket possible"):
-        ControlServer(place, COMMANDS).start()
+        ControlServer(place, respond).start()
     with open(place) as file:
         assert file.read() == "precious"
 
 
 def test_a_directory_too_long_for_a_socket_s_address(tmp_path):
     place = socket_path(str(tmp_path / ("x" * 120)), "sw.example.org")
-    server = ControlServer(place, COMMANDS)
+    server = ControlServer(place, respond)
     server.start()
     assert ask(place, "hello") == "hello \n"
-    second = ControlServer(place, COMMANDS)
+    second = ControlServer(place, respond)
     second.start()
     assert second.path != place
     second.stop()
@@ -174,13 +236,13 @@ def test_a_directory_too_long_for_a_socket_s_address(tmp_path):
 
 def test_a_name_too_long_for_a_socket(tmp_path):
     with pytest.raises(UsageError, match="no control socket possible: AF_UNIX path too long"):
-        ControlServer(str(tmp_path / ("x" * 120)), COMMANDS).start()
+        ControlServer(str(tmp_path / ("x" * 120)), respond).start()
 
 
 def test_a_workspace_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UsageError, match="no control socket possible"):
-        ControlServer(str(tmp_path / "file" / "socket"), COMMANDS).start()
+        ControlServer(str(tmp_path / "file" / "socket"), respond).start()
 
 
 def test_nobody_answers(tmp_path):
@@ -197,7 +259,7 @@ def test_an_answer_that_never_comes(tmp_path):
 
 
 def test_stop_without_start_and_twice(place):
-    server = ControlServer(place, COMMANDS)
+    server = ControlServer(place, respond)
     server.stop()
     server.start()
     server.stop()

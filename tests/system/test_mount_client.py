@@ -89,7 +89,7 @@ def test_the_state_of_a_mount(mounted):
     assert state["cache_used"] > 16383
     assert state["servers"] == [mounted.url]
     assert mounted.command("revision") == "6\n"
-    assert mounted.command("remount") == "up to date\n"
+    assert mounted.command("remount") == "Catalog up to date\n"
     assert os.getxattr(mounted.mountpoint, "user.fqrn") == mounted.fqrn.encode()
     assert os.getxattr(mounted.mountpoint, "user.revision") == b"6"
 
@@ -112,7 +112,7 @@ def test_places_may_be_relative(client, tiny, web):
     (one.directory / "key.pub").write_bytes(tiny.public_key.read_bytes())
     one.mount(cache="cache", key="key.pub", mountpoint="mnt")
     assert sha256(one.read("chunked/random_1m")) == files(tiny)["chunked/random_1m"]
-    assert one.command("remount") == "up to date\n"
+    assert one.command("remount") == "Catalog up to date\n"
     assert os.path.exists(one.cache / "books") or os.listdir(one.cache)
 
 
@@ -159,7 +159,7 @@ def test_a_new_revision_is_followed_at_once_and_open_files_keep_their_bytes(foll
     assert several
     held = {path: open(one.path(path), "rb") for path in several}  # noqa: SIM115
     published.publish("s5")
-    assert one.command("remount") == "new revision\n"
+    assert one.command("remount") == "New revision applied\n"
     for path in several:
         assert sha256(one.read(path)) == after[path]["sha256"], path
         with held[path] as file:
@@ -174,7 +174,7 @@ def test_a_new_revision_is_followed_at_once_and_open_files_keep_their_bytes(foll
         assert (status.st_mtime_ns // 10**9, status.st_nlink) == (entry["mtime"], entry["nlink"]), path
     for path, digest in files(published.repository).items():
         assert sha256(one.read(path)) == digest, path
-    assert one.command("remount") == "up to date\n"
+    assert one.command("remount") == "Catalog up to date\n"
 
 
 def test_what_was_opened_but_never_read_keeps_its_bytes_too(following):
@@ -183,7 +183,7 @@ def test_what_was_opened_but_never_read_keeps_its_bytes_too(following):
     before = files(published.repository, "s1")
     held = {path: open(one.path(path), "rb") for path in changed(published)}  # noqa: SIM115
     published.publish("s5")
-    assert one.command("remount") == "new revision\n"
+    assert one.command("remount") == "New revision applied\n"
     for path, file in held.items():
         with file:
             assert sha256(file.read()) == before[path], path
@@ -199,7 +199,7 @@ def test_a_working_directory_stays_usable(following):
         stdout=subprocess.PIPE,
     )
     published.publish("s5")
-    assert one.command("remount") == "new revision\n"
+    assert one.command("remount") == "New revision applied\n"
     out, _ = inside.communicate(b"\n", timeout=30)
     assert inside.returncode == 0
     assert sha256(out[-1048576:]) == files(published.repository)["chunked/random_1m"]
@@ -212,7 +212,7 @@ def test_a_tampered_revision_is_refused_and_the_mount_lives_on(following, place)
     published.publish("s5")
     good = published.manifest.root_catalog.path
     published.flip(good if place == "root catalog" else place)
-    assert one.command("remount").startswith("failed: ")
+    assert one.command("remount").startswith("Failed (")
     assert one.state()["revision"] == 2
     for path, digest in files(published.repository, "s1").items():
         assert sha256(one.read(path)) == digest, path

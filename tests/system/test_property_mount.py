@@ -25,5 +25,5 @@ def test_a_mount_follows_every_revision(new_repository, client, random_edits, lo
             assert look(os.fsencode(mounted.mountpoint)) == look(top)
         edits.run(25)
         own.publish()
-        assert mounted.command("remount") == "new revision\n"
+        assert mounted.command("remount") == "New revision applied\n"
     assert look(os.fsencode(mounted.mountpoint)) == look(top)

@@ -1,0 +1,178 @@
+"""Where the messages of a mount go: syslog, or a file instead of it; a debug log; a ring in memory. Never to the mount itself.
+
+No message holds up who has it: syslog is a datagram that is dropped if nobody takes it.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+
+from cvfs.client.observe.log_ring import LogRing, plain
+from cvfs.client.settings.mount import LogSettings
+from cvfs.errors import UsageError
+
+SYSLOG = "/dev/log"
+ROTATE_AT = 500 * 1024
+"""Bytes after which a log file is renamed to `<name>.1`: the disk of a mount that runs for a year stays as it is."""
+ROTATE_DEBUG_AT = 100 * 2**20
+
+_LOCAL0 = 16
+# CVMFS_SYSLOG_LEVEL says with which priority messages are sent that report no trouble.
+_PRIORITIES = {1: 7, 2: 6, 3: 5}
+_ERROR, _WARNING, _DEBUG = 3, 4, 7
+
+
+class Syslog(logging.Handler):
+    """Sends messages to the local syslog daemon as datagrams; counts those that nobody took."""
+
+    def __init__(self, prefix: str, level: int, facility: int, address: str = SYSLOG) -> None:
+        super().__init__(logging.INFO)
+        self._prefix = prefix
+        self._notice = _PRIORITIES[level]
+        self._facility = _LOCAL0 + facility
+        self._address = address
+        self._socket: socket.socket | None = None
+        self.dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one; a daemon that was started anew is found at the second try."""
+        tag = f"<{self._facility * 8 + self._priority(record)}>cvfs[{os.getpid()}]: ({self._prefix}) "
+        data = (tag + plain(record)).encode(errors="replace")[:8000]
+        for _ in range(2):
+            try:
+                self._connected().send(data)
+            except OSError:
+                self.close_socket()
+            else:
+                return
+        self.dropped += 1
+
+    def _priority(self, record: logging.LogRecord) -> int:
+        if record.levelno >= logging.ERROR:
+            return _ERROR
+        if record.levelno >= logging.WARNING:
+            return _WARNING
+        return self._notice if record.levelno >= logging.INFO else _DEBUG
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            self._socket.setblocking(False)
+            self._socket.connect(self._address)
+        return self._socket
+
+    def close_socket(self) -> None:
+        """Let go of the daemon."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def close(self) -> None:
+        self.close_socket()
+        super().close()
+
+
+class LogFile(logging.Handler):
+    """Appends lines to a file; renames it to `<name>.1` when it has `limit` bytes. Trouble with it is told to nobody."""
+
+    def __init__(self, path: str, level: int, limit: int = ROTATE_AT) -> None:
+        super().__init__(level)
+        self._path = path
+        self._limit = limit
+        self._descriptor = -1
+        self._size = 0
+
+    def open(self) -> None:
+        """Raises UsageError if the file cannot be written."""
+        try:
+            self._open()
+        except OSError as error:
+            raise UsageError(f"{self._path}: no log can be written there: {error.strerror}") from error
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one."""
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        head = f"{when}.{int(record.msecs):03d} {record.levelname} {record.name} [{os.getpid()}]: "
+        data = (head + plain(record) + "\n" + self._trace(record)).encode(errors="replace")
+        # A log that cannot be written must not become the reader's trouble, and there is nowhere to say so.
+        with contextlib.suppress(OSError):
+            if self._size + len(data) > self._limit:
+                os.replace(self._path, f"{self._path}.1")
+                self.close_file()
+            if self._descriptor < 0:
+                self._open()
+            self._size += os.write(self._descriptor, data)
+
+    def _trace(self, record: logging.LogRecord) -> str:
+        return f"{logging.Formatter().formatException(record.exc_info)}\n" if record.exc_info else ""
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o600)
+        self._size = os.fstat(self._descriptor).st_size
+
+    def close_file(self) -> None:
+        """Let go of the file; the next message opens it again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def close(self) -> None:
+        self.close_file()
+        super().close()
+
+
+class Logs:
+    """The handlers of a mount's process. `start` in the process that serves, `apply` again with other settings."""
+
+    def __init__(self, fqrn: str, settings: LogSettings) -> None:
+        self._fqrn = fqrn
+        self._settings = settings
+        self._handlers: list[logging.Handler] = []
+        self._lock = threading.Lock()
+        self.ring = LogRing()
+
+    def start(self) -> None:
+        """Take messages from now on. Raises UsageError for a file that cannot be written."""
+        logging.getLogger().addHandler(self.ring)
+        self.apply(self._settings)
+
+    def apply(self, settings: LogSettings) -> None:
+        """The same with other settings. Raises UsageError; then nothing has changed."""
+        handlers = self._made(settings)
+        root = logging.getLogger()
+        with self._lock:
+            old, self._handlers, self._settings = self._handlers, handlers, settings
+            for handler in handlers:
+                root.addHandler(handler)
+            root.setLevel(min([handler.level for handler in handlers] + [logging.INFO]))
+            for handler in old:
+                root.removeHandler(handler)
+                handler.close()
+
+    def stop(self) -> None:
+        """Take no more."""
+        with self._lock:
+            for handler in (*self._handlers, self.ring):
+                logging.getLogger().removeHandler(handler)
+                handler.close()
+            self._handlers = []
+
+    def _made(self, settings: LogSettings) -> list[logging.Handler]:
+        files = [
+            LogFile(path, level, limit)
+            for path, level, limit in (
+                (settings.micro_syslog, logging.INFO, ROTATE_AT),
+                (settings.file, logging.INFO, ROTATE_DEBUG_AT),
+                (settings.debug, logging.DEBUG, ROTATE_DEBUG_AT),
+            )
+            if path
+        ]
+        for file in files:
+            file.open()
+        if settings.micro_syslog or not os.path.exists(SYSLOG):
+            return list(files)
+        return [*files, Syslog(settings.prefix or self._fqrn, settings.level, settings.facility)]
