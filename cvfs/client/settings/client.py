@@ -89,7 +89,7 @@ def settings_for_url(
         raise UsageError(f"{name}: a public key, or a root hash to pin, is needed to trust the repository")
     return Settings(
         fqrn=name,
-        network=NetworkSettings(servers=servers, proxy=None if proxy in (None, "DIRECT") else proxy),
+        network=NetworkSettings(servers=servers, http_proxy=proxy or "DIRECT"),
         trust=TrustSettings(
             public_keys=(public_key,) if public_key else (), state=beside(cache_dir, "") if cache_dir else None
         ),
