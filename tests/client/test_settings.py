@@ -4,7 +4,7 @@ import operator
 
 import pytest
 
-from cvfs.client.settings import Settings, parse_configuration, settings_for_url, settings_from
+from cvfs.client.settings import Settings, settings_for_url, settings_from
 from cvfs.client.settings.cache import CacheSettings
 from cvfs.client.settings.mount import MountSettings
 from cvfs.client.settings.trust import TrustSettings
@@ -211,35 +211,6 @@ def test_without_an_anchor_there_is_no_trust():
     assert pinned.root_hash == ContentHash.parse(HEX, ObjectKind.CATALOG)
     with pytest.raises(UsageError, match="root_hash=xyz"):
         settings_for_url("http://a/sw.example.org", None, root_hash="xyz")
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("A=b", {"A": "b"}),
-        ("  export A=b ", {"A": "b"}),
-        ("A='b c'", {"A": "b c"}),
-        ('A="b # c" # d', {"A": "b # c"}),
-        ("A=b # c", {"A": "b"}),
-        ("A=b#c", {"A": "b#c"}),
-        ("A=", {"A": ""}),
-        ('A=""', {"A": ""}),
-        ("A='b", {"A": "'b"}),
-        ("A=x=y", {"A": "x=y"}),
-        ("# A=b", {}),
-        ("", {}),
-        ("A=1\nA=2\n", {"A": "2"}),
-        ("A=$(rm -rf x)", {"A": "$(rm -rf x)"}),
-    ],
-)
-def test_configuration_lines(line, expected):
-    assert parse_configuration(line, "f") == expected
-
-
-@pytest.mark.parametrize("line", ["if true; then", "A = b", "1A=b", ". /etc/other", "A-B=c"])
-def test_anything_else_is_refused_with_its_place(line):
-    with pytest.raises(UsageError, match=r"^f:2: expected KEY=VALUE"):
-        parse_configuration(f"A=b\n{line}\n", "f")
 
 
 def test_relative_places_are_made_absolute(tmp_path, monkeypatch):

@@ -1,27 +1,27 @@
-"""Configuration files: shell-style assignments, read without a shell."""
+"""Configuration files by themselves: shell-style assignments and conditions, read without a shell."""
 
-import re
+import os
+from collections.abc import Mapping, Sequence
 
+from cvfs.client.settings.places import STANDARD_ETC, Places
+from cvfs.client.settings.script import Script, Value
 from cvfs.errors import UsageError
-
-_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 
 
 def parse_configuration(text: str, where: str) -> dict[str, str]:
-    """Shell-style `KEY=VALUE` lines, without a shell. Raises UsageError with the place of a line that is neither."""
-    found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        match = _ASSIGNMENT.fullmatch(line)
-        if not match:
-            raise UsageError(f"{where}:{number}: expected KEY=VALUE, found {line.strip()[:60]!r}")
-        found[match[1]] = _unquote(match[2].strip())
-    return found
+    """The values that a configuration text gives. Raises UsageError with the place of a line that is not understood."""
+    script = Script(Places(STANDARD_ETC), {}, {})
+    script.run(text, where)
+    return {name: value.text for name, value in script.values.items()}
 
 
-def _unquote(value: str) -> str:
-    for quote in "'\"":
-        if value.startswith(quote) and value.count(quote) >= 2:
-            return value[1 : value.index(quote, 1)]
-    return value.split(" #", 1)[0].rstrip()
+def read_files(paths: Sequence[str], fixed: Mapping[str, Value], environment: Mapping[str, str]) -> dict[str, Value]:
+    """The values that some files give, one after the other; each must exist. Raises UsageError."""
+    places = Places(STANDARD_ETC)
+    script = Script(places, fixed, environment)
+    for path in paths:
+        if not os.path.lexists(path):
+            raise UsageError(f"{path}: no such configuration file")
+        places.allow(os.path.dirname(os.path.abspath(path)))
+        script.run_file(os.path.abspath(path))
+    return script.values

@@ -1,0 +1,88 @@
+"""Where the files lie that configuration names: a tree that was moved as a whole, copies of others; reads, never writes."""
+
+import os
+import re
+import stat
+
+from cvfs.errors import UsageError
+
+STANDARD_ETC = "/etc/cvmfs"
+LARGEST_FILE = 256 * 1024
+_MOST_NAMES = 1000
+# Parameters that name files of the configuration itself, some of them several with `:`.
+_NAMING_FILES = frozenset(
+    ("CVMFS_KEYS_DIR", "CVMFS_PUBLIC_KEY", "CVMFS_BLACKLIST", "CVMFS_UID_MAP", "CVMFS_GID_MAP", "CVMFS_TRUSTED_CERTS")
+) | {"X509_CERT_DIR", "X509_CERT_BUNDLE"}
+
+
+class Places:
+    """`moved` says for a place as files name it where it lies; files may be included from `roots` only."""
+
+    def __init__(self, etc: str) -> None:
+        self.etc = etc
+        self._moved: list[tuple[str, str]] = []
+        self._roots = [etc]
+        if etc != STANDARD_ETC:
+            self.move(STANDARD_ETC, etc)
+
+    def move(self, named: str, lies: str) -> None:
+        """From here on everything below `named` is looked for below `lies`."""
+        self._moved.append((named.rstrip("/"), lies))
+        self.allow(lies)
+
+    def allow(self, directory: str) -> None:
+        """Files below it may be included."""
+        self._roots.append(directory)
+
+    def here(self, path: str) -> str:
+        """Where a file lies that is named so."""
+        for named, lies in self._moved:
+            if path == named or path.startswith(named + "/"):
+                return lies + path[len(named) :]
+        return path
+
+    def in_value(self, name: str, text: str) -> str:
+        """The value of a parameter, with the files it names where they lie."""
+        if name not in _NAMING_FILES:
+            return text
+        return ":".join(self.here(part) for part in text.split(":"))
+
+    def included(self, path: str, named: str) -> str:
+        """The path of a file to include. Raises UsageError if it lies elsewhere."""
+        found = os.path.normpath(path)
+        if not any(found.startswith(root.rstrip("/") + "/") for root in self._roots):
+            raise UsageError(f"{named} lies outside of {self.etc}: copy it there")
+        return found
+
+    @staticmethod
+    def read(path: str) -> str | None:
+        """The text of a file, None if there is none. Raises UsageError for one that is too large or not readable."""
+        try:
+            content = _content(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from error
+        if len(content) > LARGEST_FILE or b"\0" in content:
+            raise UsageError(f"{path}: no configuration file: larger than {LARGEST_FILE} bytes, or not text")
+        return content.decode("utf-8", "surrogateescape")
+
+
+def _content(path: str) -> bytes:
+    # A pipe without a writer would hold the opener for ever.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UsageError(f"{path}: not a file")
+        return file.read(LARGEST_FILE + 1)
+
+
+def files_named(directory: str, pattern: str) -> list[str]:
+    """The paths of a directory whose names fit, sorted; none if there is no such directory."""
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UsageError(f"{directory}: {error.strerror}") from error
+    fitting = sorted(name for name in names if re.fullmatch(pattern, name))
+    return [os.path.join(directory, name) for name in fitting[:_MOST_NAMES]]
