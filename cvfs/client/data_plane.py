@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cvfs.client.cache.object_cache import ObjectCache
+from cvfs.client.cache.base import Cache
+from cvfs.client.cache.choice import keeping, open_cache
 from cvfs.client.settings import Settings
 from cvfs.errors import UsageError
 from cvfs.store.base import Contents, Store
-from cvfs.store.cached import Cached, Uncached
 from cvfs.store.coalesced import Coalesced
 from cvfs.store.counted import Counted, Traffic
 from cvfs.store.failover import Failover
@@ -29,7 +29,7 @@ class DataPlane:
     contents: Contents
     external: Contents
     traffic: Callable[[], Traffic]
-    cache: ObjectCache | None = None
+    cache: Cache | None = None
     mirrors: tuple[Counted, ...] = ()
     outside: tuple[Counted, ...] = ()
 
@@ -52,10 +52,7 @@ def connect(settings: Settings) -> DataPlane:
         raise UsageError(f"{settings.fqrn}: no server known, set CVMFS_SERVER_URL")
     servers = [Counted(_server(settings, url)) for url in settings.network.servers]
     external = [Counted(_server(settings, url)) for url in settings.network.external_servers]
-    cache = None
-    if settings.cache.directory:
-        cache = ObjectCache(settings.cache.directory, settings.cache.quota)
-        cache.prepare()
+    cache = open_cache(settings.cache)
     store = _in_order(servers)
     contents = _contents(settings, store, cache)
     outside = _contents(settings, _in_order(external), cache) if external else contents
@@ -73,12 +70,10 @@ def _in_order(stores: Sequence[Store]) -> Store:
     return stores[0] if len(stores) == 1 else Failover(stores)
 
 
-def _contents(settings: Settings, store: Store, cache: ObjectCache | None) -> Contents:
-    if cache is None:
-        return Coalesced(Uncached(Verified(store)))
+def _contents(settings: Settings, store: Store, cache: Cache | None) -> Contents:
     # Large objects on their way lie beside the cache, not in memory.
-    staging = f"{settings.cache.directory}/txn"
-    return Coalesced(Cached(Verified(store, staging), cache, staging))
+    verified = Verified(store, cache.staging if cache else None)
+    return Coalesced(keeping(settings.cache, cache, verified))
 
 
 def _server(settings: Settings, url: str) -> Store:

@@ -17,7 +17,7 @@ from typing import Self
 
 from cvfs.catalog.reader import Catalog, NestedCatalog
 from cvfs.catalog.tree import CatalogTree
-from cvfs.client.cache.object_cache import ObjectCache
+from cvfs.client.cache.base import Cache
 from cvfs.client.content import Piece, chunked, pieces_between, whole
 from cvfs.client.data_plane import DataPlane, connect
 from cvfs.client.manifest_fetch import Revision, fetch_revision
@@ -35,7 +35,7 @@ _OPEN_PIECES = 4
 class Catalogs:
     """Catalog files out of a store of contents."""
 
-    def __init__(self, contents: Contents, cache: ObjectCache | None = None) -> None:
+    def __init__(self, contents: Contents, cache: Cache | None = None) -> None:
         self._contents = contents
         self._cache = cache
         self._pinned: set[ContentHash] = set()

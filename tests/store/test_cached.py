@@ -6,8 +6,9 @@ import os
 import pytest
 
 from cvfs.errors import StoreFull
+from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs.store.base import Wanted
-from cvfs.store.cached import Cached, Uncached
+from cvfs.store.cached import Cached, Streamed, Uncached
 from cvfs.store.memory import MemoryStore
 from cvfs.store.verified import Verified
 
@@ -20,6 +21,9 @@ class FullCache:
         self.refused = 0
 
     def open(self, content):
+        return None
+
+    def retrieve(self, content):
         return None
 
     def insert(self, content, pieces, size=None):
@@ -52,6 +56,68 @@ def test_a_full_cache_is_warned_of_once(stored, caplog, taken, fetched):
     assert cache.refused == 3
     assert store.fetched == 3 * fetched
     assert [record.getMessage() for record in caplog.records] == ["objects are served without being kept: disk full"]
+
+
+def test_the_warning_comes_again_after_an_hour(stored, caplog):
+    wanted, data = stored(b"text")
+    now = [0.0]
+    contents = Cached(Verified(MemoryStore({wanted.path: data})), FullCache(0), clock=lambda: now[0])
+    warned = []
+    for now[0] in (0.0, 1800.0, 3599.0, 3600.0, 3700.0):
+        caplog.clear()
+        os.close(contents.open(wanted))
+        warned.append(len(caplog.records))
+    assert warned == [1, 0, 0, 1, 0]
+
+
+class Late:
+    """A cache that needs some work for what it has."""
+
+    def __init__(self, content, data):
+        self.content = content
+        self.data = data
+        self.inserted = []
+
+    def open(self, content):
+        return None
+
+    def retrieve(self, content):
+        if content != self.content:
+            return None
+        descriptor = os.memfd_create("late")
+        os.write(descriptor, self.data)
+        return descriptor
+
+    def insert(self, content, pieces, size=None):
+        self.inserted.append(b"".join(pieces))
+        return os.memfd_create("inserted")
+
+
+@pytest.mark.parametrize(("kept", "inserted"), [(b"text", []), (b"tex", [b"text"])], ids=["right", "another length"])
+def test_what_a_cache_has_after_some_work_is_not_fetched(stored, kept, inserted):
+    wanted, data = stored(b"text")
+    cache = Late(wanted.content, kept)
+    contents = Cached(Verified(MemoryStore({wanted.path: data})), cache)
+    assert contents.open_present(wanted) is None
+    os.close(contents.open(wanted))
+    assert cache.inserted == inserted
+
+
+@pytest.mark.parametrize(("kind", "passes"), [(kind, kind.value in ("", "P")) for kind in ObjectKind])
+def test_data_is_streamed_catalogs_are_kept(kind, passes):
+    class Named:
+        def __init__(self, name):
+            self.name = name
+
+        def open(self, wanted):
+            return self.name
+
+        def open_present(self, wanted):
+            return self.name
+
+    contents = Streamed(Named("kept"), Named("passing"))
+    wanted = Wanted(ContentHash.of(b"x", Algorithm.SHA1, kind))
+    assert contents.open(wanted) == contents.open_present(wanted) == ("passing" if passes else "kept")
 
 
 @pytest.mark.parametrize(("size", "memory"), [(100, True), (None, False)])

@@ -41,17 +41,21 @@ class Checked(NamedTuple):
     unfixed: tuple[ContentHash, ...] = ()
 
 
+def ignore_progress(_name: str) -> None:
+    """For whoever does not care which content is looked at."""
+
+
 class Cache(Protocol):
     """Contents by the hash of their object, on this machine. Safe to use from several threads.
 
-    `staging` is a directory for large objects on their way (None: memory). `volatile` may be set: what is inserted from
-    then on is the first to go.
+    `volatile` may be set: data that is inserted from then on is the first to go.
     """
 
     volatile: bool
 
     @property
-    def staging(self) -> str | None: ...
+    def staging(self) -> str | None:
+        """A directory for large objects on their way, None: memory."""
 
     def prepare(self) -> None:
         """Make the cache usable; trouble is logged, and StoreFull later."""
@@ -98,8 +102,13 @@ class Cache(Protocol):
     def entries(self) -> list[CacheEntry]:
         """Everything in the cache, the least recently used first."""
 
-    def check(self, *, repair: bool = True, workers: int = 1, progress: Callable[[str], None] = ...) -> Checked:
+    def check(
+        self, *, repair: bool = True, workers: int = 1, progress: Callable[[str], None] = ignore_progress
+    ) -> Checked:
         """Read every content and prove it; with `repair` put aside what is damaged. `progress` gets each name."""
+
+    def rebuild(self) -> None:
+        """Make the books, where there are any, say what is there. Trouble is logged."""
 
     def flush(self) -> None:
         """What is due about once a minute."""

@@ -282,6 +282,9 @@ def _mark(target: int, digest: bytes) -> None:
     # Not every file system can. Then a content is proven by compressing it again.
     with contextlib.suppress(OSError):
         os.setxattr(target, _DIGEST_ATTRIBUTE, digest)
+    # Whatever the umask is: the group uses the cache together.
+    with contextlib.suppress(OSError):
+        os.fchmod(target, 0o660)
 
 
 def _remove_abandoned(directory: str, before: float) -> None:

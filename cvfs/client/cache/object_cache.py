@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from cvfs.client.cache.base import CacheEntry, Checked
+from cvfs.client.cache.base import CacheEntry, Checked, ignore_progress
 from cvfs.client.cache.books import PORTION, Books, BooksBroken, Limit, Record
 from cvfs.client.cache.check import Inspection
 from cvfs.client.cache.eviction import departing
@@ -36,10 +36,6 @@ _RECENT = 16384
 _CATALOG_SHARE = 4
 
 _Answer = TypeVar("_Answer")
-
-
-def _silent(_name: str) -> None:
-    pass
 
 
 class ObjectCache:
@@ -214,7 +210,9 @@ class ObjectCache:
             CacheEntry(content_named(name), row.size, row.last_use, name in held, row.volatile) for name, row in records
         ]
 
-    def check(self, *, repair: bool = True, workers: int = 1, progress: Callable[[str], None] = _silent) -> Checked:
+    def check(
+        self, *, repair: bool = True, workers: int = 1, progress: Callable[[str], None] = ignore_progress
+    ) -> Checked:
         """Read every content; put aside those whose bytes are not proven to be the ones that were kept.
 
         Proof is the digest in the books. Where that was lost, it is the content hash of the bytes, compressed again in
