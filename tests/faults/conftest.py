@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import select
 import shutil
@@ -412,7 +413,7 @@ class Tree:
 
     def copy(self, place: Path) -> "Release":
         """The same objects with a manifest of its own."""
-        storage = place / self.fqrn
+        storage = place / "cvmfs" / self.fqrn
         storage.mkdir(parents=True)
         for path in self.storage.iterdir():
             if path.name.startswith(".cvmfs") and path.is_file():
@@ -478,6 +479,87 @@ def _published(site: Site, fqrn: str, source: Path, marker: str) -> tuple[Any, i
     return manifest.root_catalog, manifest.root_size
 
 
+class Published:
+    """A repository of its own, published from `source`; `root` is the directory to serve."""
+
+    def __init__(self, place: Path, fqrn: str = "bulk.example.org", **settings: Any) -> None:
+        self.fqrn = fqrn
+        self.source = place / "source"
+        self.site = Site(str(place))
+        self.root = place / "srv"
+        self.public_key = Path(self.site.key(fqrn, "pub"))
+        self.storage = Path(self.site.storage(fqrn))
+        self.source.mkdir(parents=True)
+        mkfs(self.site, dataclasses.replace(default_settings(self.site, fqrn), **settings))
+
+    def fill(self, count: int, size: int, directories: int = 20) -> dict[str, bytes]:
+        """Files at random, the same each time; what they hold, by path."""
+        random, files = Random(count), {}
+        for number in range(directories):
+            (self.source / f"d{number}").mkdir()
+        for number in range(count):
+            files[f"d{number % directories}/f{number}"] = content = random.randbytes(size)
+            (self.source / f"d{number % directories}/f{number}").write_bytes(content)
+        self.publish()
+        return files
+
+    def publish(self, workers: int = 1) -> None:
+        """The source as it is now."""
+        publish(self.site, self.fqrn, os.fsencode(self.source), PublishOptions(workers=workers))
+
+
+@pytest.fixture
+def published(tmp_path) -> Callable[..., Published]:
+    """Makes repositories."""
+    return lambda name="bulk", **settings: Published(tmp_path / name, **settings)
+
+
+_READ_ALL = """
+import concurrent.futures, hashlib, json, sys
+threads, top, paths = json.load(sys.stdin)
+def read(path):
+    try:
+        with open(top + "/" + path, "rb") as file:
+            return path, hashlib.sha256(file.read()).hexdigest()
+    except OSError as error:
+        return path, error.strerror
+with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    json.dump(list(pool.map(read, paths)), sys.stdout)
+"""
+
+
+class Readers:
+    """Threads of another process that read files and tell their SHA-256, or their error."""
+
+    def __init__(self, top: Path, paths: list[str], threads: int = 1) -> None:
+        command = [sys.executable, "-c", _READ_ALL]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps([threads, str(top), paths]))
+        self.process.stdin.close()
+
+    def digests(self, timeout: float = 100) -> list[tuple[str, str]]:
+        """By path, in the order they were asked for."""
+        self.process.stdin = None
+        text = self.process.communicate(timeout=timeout)[0]
+        return [(path, digest) for path, digest in json.loads(text)]
+
+
+@pytest.fixture
+def readers() -> Iterator[Callable[..., Readers]]:
+    """Starts readers; those that are left are killed."""
+    started: list[Readers] = []
+
+    def start(top: Path, paths: list[str], threads: int = 1) -> Readers:
+        started.append(Readers(top, paths, threads))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait(30)
+
+
 # --- mounts -----------------------------------------------------------------------------------------------------------
 
 
@@ -497,7 +579,7 @@ class Mounted:
         """Whatever the parameters are, time-outs are a second."""
         given = {"CVMFS_TIMEOUT": 1, "CVMFS_TIMEOUT_DIRECT": 1, "CVFS_TRUST_STATE_DIR": self.directory / "trust"}
         given |= {"CVMFS_HTTP_PROXY": proxies} | parameters
-        url = ";".join(f"{server.url}/{self.fqrn}" for server in servers)
+        url = ";".join(f"{server.url}/cvmfs/{self.fqrn}" for server in servers)
         options = [word for name, value in given.items() for word in ("-o", f"{name}={value}")]
         command = [*CVFS, "mount", url, self.mountpoint, "-k", self._key, "-c", self.cache, *options]
         command += ["--log", self.directory / "log"]

@@ -1,0 +1,126 @@
+"""Many threads reading many cold files at once: each object is fetched once, the client stays small, readers can be killed."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+pytestmark = pytest.mark.system
+
+FILES = int(os.environ.get("CVFS_STORM_FILES", "2000"))
+THREADS = 64
+# Far more than the client may have open, far less than one for each file.
+MOST_DESCRIPTORS = 900
+MOST_THREADS = 80
+MOST_MEMORY = 150 * 10**6
+# Of a reader that is told to end while its download is stalled for a minute.
+AT_ONCE = 10.0
+
+
+class Watched:
+    """The largest that a process became."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+        self._stop = threading.Event()
+        self.descriptors = self.threads = self.resident = 0
+
+    @contextmanager
+    def running(self):
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02):
+            self.descriptors = max(self.descriptors, self._client.descriptors())
+            self.threads = max(self.threads, self._client.threads())
+            self.resident = max(self.resident, self._client.resident())
+
+
+def test_each_object_is_fetched_once(published, peer, mounted, readers):
+    repository = published()
+    files = repository.fill(FILES, 2000)
+    server, client = peer(repository.root), mounted(repository)
+    client.mount([server], CVMFS_TIMEOUT_DIRECT=30)
+    # Everything is asked for twice, by two threads, soon after one another or together.
+    paths = [path for path in files for _ in range(2)]
+    with Watched(client).running() as watched:
+        found = readers(client.mountpoint, paths, THREADS).digests()
+    assert [(path, hashlib.sha256(files[path]).hexdigest()) for path in paths] == found
+    objects = {path: count for path, count in server.asked.items() if "/data/" in path and path[-1] not in "CX"}
+    assert len(objects) == len(files)
+    assert set(objects.values()) == {1}
+    print(f"descriptors {watched.descriptors}, threads {watched.threads}, MB {watched.resident // 10**6}")
+    assert watched.descriptors < MOST_DESCRIPTORS
+    assert watched.threads < MOST_THREADS
+    assert watched.resident < MOST_MEMORY
+
+
+@pytest.fixture
+def stalled(published, peer, mounted):
+    """A mount whose downloads take a minute, and its server."""
+    repository = published()
+    repository.fill(40, 2000)
+    (repository.source / "nested").mkdir()
+    (repository.source / "nested/.cvmfscatalog").touch()
+    repository.publish()
+    server, client = peer(repository.root), mounted(repository)
+    client.mount([server], CVMFS_TIMEOUT_DIRECT=60)
+    os.listdir(client.path("d0"))
+    client.path("d0/f0").read_bytes()
+    server.misbehave("silent", "object", "catalog")
+    return client, server
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", [("cat", "d0/f20"), ("ls", "nested")])
+def test_whoever_waits_can_be_ended(stalled, command, number):
+    """A program that catches the signal would be woken by the time-out only: the kernel waits so for pages."""
+    client, server = stalled
+    # Whoever started the tests may have told its children to ignore the signal.
+    words = ["env", "--default-signal=INT", *command]
+    process = subprocess.Popen(words, cwd=client.mountpoint, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(lambda: server.spoiled)
+    started = time.monotonic()
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert time.monotonic() - started < AT_ONCE
+    assert client.path("d0/f0").read_bytes()
+    server.behave()
+    assert client.path("d0/f20").read_bytes()
+    assert os.listdir(client.path("nested")) == [".cvmfscatalog"]
+
+
+def test_many_readers_are_killed_at_once(stalled):
+    """Their downloads occupy every worker; who reads what is cached notices nothing."""
+    client, server = stalled
+    names = [f"d{n % 20}/f{n}" for n in range(1, 40)]
+    processes = [subprocess.Popen(["cat", client.path(name)], stdout=subprocess.DEVNULL) for name in names]
+    wait_until(lambda: server.spoiled >= 30)
+    started = time.monotonic()
+    assert client.path("d0/f0").read_bytes()
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait(30)
+    assert time.monotonic() - started < AT_ONCE
+    server.behave()
+    for name in names:
+        assert len(client.path(name).read_bytes()) == 2000
+
+
+def wait_until(condition, timeout: float = 30) -> None:
+    deadline, pause = time.monotonic() + timeout, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.01)
