@@ -144,6 +144,7 @@ INIT_OUT = struct.Struct("=IIIIHHIIHHI28x")
 ATTR = struct.Struct("=QQQqqqIIIIIIIIII")
 ENTRY_OUT = struct.Struct("=QQQQII" + ATTR.format[1:])
 ATTR_OUT = struct.Struct("=QII" + ATTR.format[1:])
+OPEN_IN = struct.Struct("=II")
 OPEN_OUT = struct.Struct("=QII")
 READ_IN = struct.Struct("=QQIIQII")
 FORGET_IN = struct.Struct("=Q")
@@ -227,6 +228,12 @@ def parse_init(message: Message) -> Offer:
 def parse_name(message: Message, length: int, start: int = BODY) -> bytes:
     """The name that ends a request of `length` bytes, without its NUL."""
     return bytes(message[start : length - 1])
+
+
+def parse_open(message: Message) -> int:
+    """The flags of OPEN, as open(2) takes them."""
+    flags: int = OPEN_IN.unpack_from(message, BODY)[0]
+    return flags
 
 
 def parse_read(message: Message) -> tuple[int, int]:

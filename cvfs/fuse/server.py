@@ -6,11 +6,10 @@ The server never touches its own mount.
 """
 
 import logging
+import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from errno import EINTR, EINVAL, EIO, ENOSYS, EPROTO, ERANGE, EROFS
 
 from cvfs.errors import CvfsError, NotFound
@@ -19,6 +18,8 @@ from cvfs.fuse.abi import Init, Message, Opcode, Open
 from cvfs.fuse.device import Channel
 from cvfs.fuse.filesystem import Filesystem, Listing
 from cvfs.fuse.notifier import Notifier
+from cvfs.fuse.server_settings import ServerSettings
+from cvfs.fuse.snapshots import Snapshots
 from cvfs.fuse.workers import Workers
 
 __all__ = ["Filesystem", "Listing", "Server", "ServerSettings"]
@@ -36,58 +37,6 @@ MAX_WRITE = 4096
 
 PRUNED_AT_ONCE = 512
 _SETTLING_STEP = 0.002
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
-    """How the kernel shall treat the mount. Timeouts in seconds, sizes in bytes.
-
-    Timeouts are long because what changes is invalidated explicitly. Without `zero_message_open` every open costs a
-    round trip, but the file system knows which files are open, and direct I/O is possible.
-    """
-
-    entry_timeout: float = 86400.0
-    attribute_timeout: float = 86400.0
-    zero_message_open: bool = True
-    posix_acl: bool = False
-    export_support: bool = True
-    max_read: int = 1 << 20
-    max_readahead: int = 1 << 20
-    max_background: int = 64
-    workers: int = 32
-    snapshots: int = 16
-
-    @property
-    def abilities(self) -> Init:
-        """What to take of the kernel's offer."""
-        wanted = Init.ASYNC_READ | Init.DO_READDIRPLUS | Init.PARALLEL_DIROPS | Init.MAX_PAGES | Init.CACHE_SYMLINKS
-        if self.zero_message_open:
-            wanted |= Init.NO_OPEN_SUPPORT | Init.NO_OPENDIR_SUPPORT
-        if self.posix_acl:
-            wanted |= Init.POSIX_ACL
-        return wanted | Init.EXPORT_SUPPORT if self.export_support else wanted
-
-
-class Snapshots:
-    """The listings that are being read, so that each stays as it was when its reader began; the oldest give way."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._listings: OrderedDict[int, Listing] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, node: int) -> Listing | None:
-        """The listing whose reader is under way."""
-        with self._lock:
-            return self._listings.get(node)
-
-    def put(self, node: int, listing: Listing) -> None:
-        """A reader begins."""
-        with self._lock:
-            self._listings[node] = listing
-            self._listings.move_to_end(node)
-            if len(self._listings) > self._limit:
-                self._listings.popitem(last=False)
 
 
 class IOErrors:
@@ -124,6 +73,8 @@ class Server:
         self._counts: dict[int, int] = {}
         self._handlers = self._table()
         self._io_errors = IOErrors()
+        self._statfs_reply = b""
+        self._statfs_until = 0.0
         self._minor = 0
         self._ready = threading.Event()
         self._stopping = False
@@ -331,7 +282,11 @@ class Server:
         return b""
 
     def _statfs(self, _node: int, _message: Message, _length: int, _wait: bool) -> Reply:
-        return abi.pack_statfs(self._filesystem.statfs())
+        now = time.monotonic()
+        if not self._statfs_reply or now >= self._statfs_until:
+            self._statfs_reply = abi.pack_statfs(self._filesystem.statfs())
+            self._statfs_until = now + self._settings.statfs_timeout
+        return self._statfs_reply
 
     # --- nodes --------------------------------------------------------------------------------------------------------
 
@@ -370,7 +325,10 @@ class Server:
         offset, size = abi.parse_read(message)
         return self._filesystem.read(node, offset, size, wait)
 
-    def _open(self, node: int, _message: Message, _length: int, wait: bool) -> Reply:
+    def _open(self, node: int, message: Message, _length: int, wait: bool) -> Reply:
+        # O_CREAT and O_EXCL the kernel keeps to itself.
+        if abi.parse_open(message) & os.O_ACCMODE != os.O_RDONLY:
+            return EROFS
         flags = Open.DIRECT_IO if self._filesystem.is_direct_io(node) else Open.KEEP_CACHE
         self._filesystem.opened(node, wait)
         return abi.pack_open(flags)

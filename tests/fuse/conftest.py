@@ -46,6 +46,7 @@ class MemoryFilesystem:
         self.release = threading.Event()
         self.broken: Exception | None = None
         self.deadline = 20.0
+        self.files = 77
         self._node(stat.S_IFDIR | 0o755)
         self.children[ROOT] = {}
 
@@ -161,7 +162,7 @@ class MemoryFilesystem:
         return list(self.xattrs.get(ino, ()))
 
     def statfs(self) -> FilesystemSize:
-        return FilesystemSize(4096, 1000, 250, 77, 11)
+        return FilesystemSize(4096, 1000, 250, self.files, 11)
 
     def opened(self, ino: int, wait: bool) -> None:
         self._enter("opened", wait)

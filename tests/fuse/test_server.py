@@ -1,16 +1,19 @@
 """The server without a kernel: requests as bytes into a socket pair, replies out of it."""
 
 import errno
+import os
 import random
 import stat
 import struct
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from cvfs.errors import CvfsError, StoreError, Unreachable
-from cvfs.fuse import abi
+from cvfs.fuse import abi, server
 from cvfs.fuse.abi import Init, Opcode
+from cvfs.fuse.server import ServerSettings
 
 ROOT = 1
 DEADLINE = 20.0
@@ -179,6 +182,43 @@ def test_xattrs(kernel, tree):
     names = b"user.hash\0user.\xff\0"
     assert kernel.ask(Opcode.LISTXATTR, ino, abi.GETXATTR_IN.pack(0, 0)) == (0, abi.pack_xattr_size(len(names)))
     assert kernel.ask(Opcode.LISTXATTR, ino, abi.GETXATTR_IN.pack(64, 0)) == (0, names)
+
+
+def test_statfs_is_asked_again_when_its_time_is_over(kernels, tree, monkeypatch):
+    kernel = kernels(statfs_timeout=10.0)
+    now = [1000.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], time=time.time, sleep=time.sleep)
+    monkeypatch.setattr(server, "time", clock)
+    answers = []
+    for later, files in ((0, 1), (9, 2), (1, 3), (0, 4), (10, 5)):
+        now[0] += later
+        tree.files = files
+        answers.append(struct.unpack_from("=5Q", kernel.ask(Opcode.STATFS)[1])[3])
+    assert answers == [1, 1, 3, 3, 5]
+
+
+def test_who_opens_for_writing_hears_it_at_once(kernels, tree):
+    kernel = kernels(zero_message_open=False)
+    ino = tree.add_file(b"a", b"")
+    for flags, code in ((os.O_RDONLY, 0), (os.O_WRONLY, errno.EROFS), (os.O_RDWR, errno.EROFS), (os.O_NONBLOCK, 0)):
+        assert kernel.ask(Opcode.OPEN, ino, abi.OPEN_IN.pack(flags, 0))[0] == code
+    assert tree.opens[ino] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "ability", "wanted"),
+    [
+        ({}, Init.CACHE_SYMLINKS, True),
+        ({"cache_symlinks": False}, Init.CACHE_SYMLINKS, False),
+        ({}, Init.NO_OPEN_SUPPORT, True),
+        ({"zero_message_open": False}, Init.NO_OPEN_SUPPORT, False),
+        ({}, Init.POSIX_ACL, False),
+        ({"posix_acl": True}, Init.POSIX_ACL, True),
+        ({"export_support": False}, Init.EXPORT_SUPPORT, False),
+    ],
+)
+def test_abilities_follow_the_settings(settings, ability, wanted):
+    assert bool(ServerSettings(**settings).abilities & ability) is wanted
 
 
 def test_statfs(kernel, tree):
