@@ -53,6 +53,9 @@ class Catalogs:
             catalog = Catalog.open(f"/proc/self/fd/{fd}", nested.path, nested.root_prefix)
         finally:
             os.close(fd)
+        if self._cache and not nested.path:
+            # The root catalog says it for the whole repository (FORMAT section 5.8).
+            self._cache.volatile = catalog.properties.get("volatile") == "1"
         self._pin(nested.content)
         return catalog
 
@@ -79,7 +82,7 @@ class Repository:
         self.revision = revision
         self.plane = plane
         self._catalogs = Catalogs(plane.contents, plane.cache)
-        self.tree = CatalogTree(revision.root_hash, revision.root_size, self._catalogs)
+        self.tree = CatalogTree(revision.root_hash, revision.root_size, self._catalogs, settings.view.open_catalogs)
 
     @classmethod
     def open(
