@@ -19,6 +19,7 @@ Each class carries the `errno` that the kernel is told and the `exit_status` of 
 failed, where, what to do.
 """
 
+import enum
 import errno
 
 
@@ -60,8 +61,21 @@ class CorruptObject(StoreError):
     """The bytes do not have the hash or the size they were asked for by."""
 
 
+class Trouble(enum.Enum):
+    """What became of a request to a peer, for those who choose another way."""
+
+    NOT_CONNECTED = "nobody accepts the connection, or the name has no address"
+    SILENT = "connected, then no byte in time, or too few"
+    GATEWAY = "the proxy answers that it cannot reach the server"
+    ANSWER = "an answer that is none: an error status, or broken"
+
+
 class Unreachable(StoreError):
-    """No answer, a broken answer, or an answer that came too late."""
+    """No answer, a broken answer, or an answer that came too late: which one, `trouble` says."""
+
+    def __init__(self, message: str, trouble: Trouble = Trouble.ANSWER) -> None:
+        super().__init__(message)
+        self.trouble = trouble
 
 
 class StoreFull(StoreError):

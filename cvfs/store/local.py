@@ -17,9 +17,11 @@ class LocalStore:
     def __init__(self, base: bytes | str) -> None:
         self._base = os.fsencode(base)
 
-    def fetch(self, path: str, *, fresh: bool = False, span: tuple[int, int] | None = None) -> Iterator[bytes]:
-        """See `Store.fetch`; `fresh` means nothing here, there is no cache on the way."""
-        del fresh
+    def fetch(
+        self, path: str, *, fresh: int = 0, span: tuple[int, int] | None = None, patience: float | None = None
+    ) -> Iterator[bytes]:
+        """See `Store.fetch`; neither cache nor network is on the way."""
+        del fresh, patience
         place = self._place(path)
         try:
             descriptor = _open_regular(place, path)
@@ -30,8 +32,9 @@ class LocalStore:
         except OSError as error:
             raise _translated(error, path) from error
 
-    def has(self, path: str) -> bool:
+    def has(self, path: str, *, patience: float | None = None) -> bool:
         """See `Store.has`."""
+        del patience
         try:
             return stat.S_ISREG(os.stat(self._place(path)).st_mode)
         except MissingObject:

@@ -11,9 +11,11 @@ class MemoryStore:
     def __init__(self, files: dict[str, bytes]) -> None:
         self._files = files
 
-    def fetch(self, path: str, *, fresh: bool = False, span: tuple[int, int] | None = None) -> Iterator[bytes]:
-        """See `Store.fetch`; `fresh` means nothing here, there is no cache on the way."""
-        del fresh
+    def fetch(
+        self, path: str, *, fresh: int = 0, span: tuple[int, int] | None = None, patience: float | None = None
+    ) -> Iterator[bytes]:
+        """See `Store.fetch`; neither cache nor network is on the way."""
+        del fresh, patience
         if path not in self._files:
             raise MissingObject(f"{path}: not in this memory store")
         data = self._files[path]
@@ -22,6 +24,7 @@ class MemoryStore:
             raise Unreachable(f"{path}: its {len(data)} bytes end before the part at {span[0]} of {span[1]} bytes does")
         return iter([piece] if piece else [])
 
-    def has(self, path: str) -> bool:
+    def has(self, path: str, *, patience: float | None = None) -> bool:
         """See `Store.has`."""
+        del patience
         return path in self._files

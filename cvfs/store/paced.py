@@ -1,8 +1,8 @@
-"""HTTP connections that give up on a peer that dribbles; this module sends and decides nothing itself.
+"""HTTP connections that give up on a peer that dribbles; this module sends nothing itself.
 
 A socket's time-out starts anew with every byte, so a peer that sends one byte a second would hold a thread for ever.
-Here every read from the socket is counted: an average below `low_speed` bytes per second over a whole window, which is
-the connection's read time-out, ends the response with TimeoutError, while its headers are read as well as in its body.
+Here every read from the socket is counted: an average below `low_speed` bytes per second over a whole window ends the
+response with TimeoutError. The window of the headers is the connection's read time-out, that of the body the pace's.
 """
 
 import functools
@@ -10,13 +10,28 @@ import http.client
 import io
 import socket
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from cvfs.store.dial import dial
+from cvfs.store.names import Names
+
 # http.client allows 100 header lines of 64 KiB and any number of "100 Continue" answers: no honest server comes near this.
 _MAX_HEADERS = 256 * 1024
+# For a socket without a time-out, which nobody here makes; seconds.
+_UNSET_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The least speed of a body in bytes per second, and the seconds of silence after which one counts as broken."""
+
+    low_speed: int
+    silence: Callable[[], float]
 
 
 class _PacedReader(io.RawIOBase):
@@ -47,6 +62,13 @@ class _PacedReader(io.RawIOBase):
         self._source.close()
         super().close()
 
+    def calm(self, window: float) -> None:
+        """From here on the bytes are counted anew, over windows of that many seconds, and there may be any number."""
+        self.header_room = None
+        self._window = window
+        self._started = time.monotonic()
+        self._seen = 0
+
     def _judge(self) -> None:
         """At the end of a window: enough bytes and a new window begins, or it is over."""
         elapsed = time.monotonic() - self._started
@@ -62,38 +84,44 @@ class _PacedFile:
     """What http.client takes for a socket: all it asks of it is a file to read from."""
 
     def __init__(self, sock: socket.socket, low_speed: int) -> None:
-        window = sock.gettimeout() or socket.getdefaulttimeout() or 10.0
+        self.sock = sock
         source = cast("io.RawIOBase", sock.makefile("rb", buffering=0))
-        self.reader = _PacedReader(source, window, low_speed)
+        self.reader = _PacedReader(source, sock.gettimeout() or _UNSET_TIMEOUT, low_speed)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self.reader, 64 * 1024)
 
 
 class _PacedResponse(http.client.HTTPResponse):
-    """A response read through a paced reader."""
+    """A response read through a paced reader: its headers within the connection's read time-out, its body at the pace."""
 
-    def __init__(self, sock: socket.socket, low_speed: int, **options: Any) -> None:
-        paced = _PacedFile(sock, low_speed)
-        self._reader = paced.reader
-        super().__init__(cast("socket.socket", paced), **options)
+    def __init__(self, sock: socket.socket, pace: Pace, **options: Any) -> None:
+        self._pace = pace
+        self._paced = _PacedFile(sock, pace.low_speed)
+        super().__init__(cast("socket.socket", self._paced), **options)
 
     def begin(self) -> None:
         super().begin()
-        self._reader.header_room = None
+        window = self._pace.silence()
+        self._paced.sock.settimeout(window)
+        self._paced.reader.calm(window)
 
 
-def pool_classes(low_speed: int) -> dict[str, type[HTTPConnectionPool]]:
-    """Connection pools, by URL scheme, whose responses must not be slower than `low_speed` bytes per second."""
+def pool_classes(names: Names, pace: Pace) -> dict[str, type[HTTPConnectionPool]]:
+    """Connection pools, by URL scheme, whose connections are dialled by name and whose responses keep the pace."""
     return {
-        "http": _paced_pool(HTTPConnectionPool, HTTPConnection, low_speed),
-        "https": _paced_pool(HTTPSConnectionPool, HTTPSConnection, low_speed),
+        "http": _paced_pool(HTTPConnectionPool, HTTPConnection, names, pace),
+        "https": _paced_pool(HTTPSConnectionPool, HTTPSConnection, names, pace),
     }
 
 
 def _paced_pool(
-    pool: type[HTTPConnectionPool], connection: type[HTTPConnection], low_speed: int
+    pool: type[HTTPConnectionPool], connection: type[HTTPConnection], names: Names, pace: Pace
 ) -> type[HTTPConnectionPool]:
-    respond = staticmethod(functools.partial(_PacedResponse, low_speed=low_speed))
-    paced = type(f"Paced{connection.__name__}", (connection,), {"response_class": respond})
+    def connect(self: HTTPConnection) -> socket.socket:
+        within = self.timeout if isinstance(self.timeout, (int, float)) else _UNSET_TIMEOUT
+        return dial(names, self._dns_host, self.port, within, self.socket_options or ())
+
+    respond = staticmethod(functools.partial(_PacedResponse, pace=pace))
+    paced = type(f"Paced{connection.__name__}", (connection,), {"response_class": respond, "_new_conn": connect})
     return type(f"Paced{pool.__name__}", (pool,), {"ConnectionCls": paced})

@@ -22,6 +22,9 @@ class Timeouts:
     low_speed: int = 1024
 
 
+USUAL_TIMEOUTS = Timeouts()
+
+
 class Patience:
     """What is left of the time that a request may wait: twice `timeout` seconds from `now` on."""
 

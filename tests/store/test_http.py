@@ -7,7 +7,7 @@ import pytest
 
 from cvfs.errors import MissingObject, Unreachable
 from cvfs.store.base import fetch_document
-from cvfs.store.http import MAX_REDIRECTS, USER_AGENT, HttpStore, Timeouts, encode_place
+from cvfs.store.http import MAX_REDIRECTS, USER_AGENT, HttpOptions, HttpStore, Timeouts, encode_place
 
 QUICK = Timeouts(proxied=0.3, direct=0.3)
 BODY = b"0123456789"
@@ -293,13 +293,13 @@ def test_redirects_are_followed_only_on_demand(serve, status):
     url = serve(answer).url
     with pytest.raises(Unreachable, match=status[:3]):
         _fetch(HttpStore(url))
-    assert _fetch(HttpStore(url, follow_redirects=True)) == BODY
+    assert _fetch(HttpStore(url, options=HttpOptions(follow_redirects=True))) == BODY
 
 
 def test_redirects_in_a_circle_end(serve):
     server = serve(lambda request: request.answer("302 Found", b"", "Location: /data/x"))
     with pytest.raises(Unreachable, match="redirects more than"):
-        _fetch(HttpStore(server.url, follow_redirects=True))
+        _fetch(HttpStore(server.url, options=HttpOptions(follow_redirects=True)))
     assert len(server.requests) == MAX_REDIRECTS + 1
 
 
@@ -307,7 +307,7 @@ def test_redirects_in_a_circle_end(serve):
 def test_redirects_lead_to_the_web_only(serve, target):
     server = serve(lambda request: request.answer("302 Found", b"", f"Location: {target}"))
     with pytest.raises(Unreachable):
-        _fetch(HttpStore(server.url, follow_redirects=True))
+        _fetch(HttpStore(server.url, options=HttpOptions(follow_redirects=True)))
 
 
 def test_a_redirect_with_an_endless_body_is_not_read(serve):
@@ -319,7 +319,7 @@ def test_a_redirect_with_an_endless_body_is_not_read(serve):
             request.send(bytes(65536))
         return False
 
-    assert _fetch(HttpStore(serve(answer).url, follow_redirects=True)) == BODY
+    assert _fetch(HttpStore(serve(answer).url, options=HttpOptions(follow_redirects=True))) == BODY
 
 
 # Answers to a request for bytes 2 to 4.

@@ -37,7 +37,7 @@ class LocalStorage:
         """Whether the file is there now. Raises Unreachable."""
         return LocalStore(self.base).has(path)
 
-    def fetch(self, path: str, *, fresh: bool = False, span: tuple[int, int] | None = None) -> Iterator[bytes]:
+    def fetch(self, path: str, *, fresh: int = 0, span: tuple[int, int] | None = None) -> Iterator[bytes]:
         """The bytes at `path`, piece by piece. Raises MissingObject or Unreachable."""
         return LocalStore(self.base).fetch(path, fresh=fresh, span=span)
 
