@@ -55,6 +55,7 @@ class Inodes:
         self._by_key: dict[Key, Node] = {b"": node}
         self._unreferenced: OrderedDict[int, None] = OrderedDict()
         self._next = _FIRST
+        self.highest = ROOT
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -144,5 +145,6 @@ class Inodes:
         while self._next in self._by_number:
             self._next = self._next + 1 if self._next < _LAST else _FIRST
         number = self._next
+        self.highest = max(self.highest, number)
         self._next = self._next + 1 if self._next < _LAST else _FIRST
         return number

@@ -156,6 +156,10 @@ class Volume:
         """How many numbers are in use."""
         return len(self._inodes)
 
+    def highest_inode(self) -> int:
+        """The largest number in use, about."""
+        return self._inodes.highest
+
     def oldest_files(self, count: int) -> list[int]:
         """Up to `count` of the numbers that were given out first and stand for no directory."""
         if count <= 0:
@@ -168,6 +172,10 @@ class Volume:
         """The directories that the kernel may hold something of, parents before their children."""
         with self._lock:
             return sorted(self._referenced_directories(), key=lambda node: node.path)
+
+    def path_of(self, ino: int) -> bytes:
+        """The path by which a node was found, the root empty. Raises StaleNode."""
+        return self._inodes.node(ino).path
 
     def number_of(self, path: bytes) -> int | None:
         """The number of the node that shows a path, if it has one."""
