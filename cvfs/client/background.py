@@ -11,7 +11,8 @@ import threading
 import time
 from typing import NoReturn
 
-from cvfs.client.mount import READY_WITHIN, Mount, unmount_on_signals
+from cvfs.client.mount import READY_WITHIN, Mount, Reread
+from cvfs.client.process import run
 from cvfs.client.settings import Settings
 from cvfs.errors import CvfsError
 from cvfs.fuse import device
@@ -19,7 +20,9 @@ from cvfs.fuse import device
 log = logging.getLogger(__name__)
 
 
-def mount_in_background(settings: Settings, mountpoint: str, *, allow_other: bool = False) -> int:
+def mount_in_background(
+    settings: Settings, mountpoint: str, *, allow_other: bool = False, reread: Reread | None = None
+) -> int:
     """Mount in a process of its own; returns its number as soon as the kernel can use the mount.
 
     Raises what the other process failed with. Call it before any thread is started: threads do not survive the fork.
@@ -28,7 +31,7 @@ def mount_in_background(settings: Settings, mountpoint: str, *, allow_other: boo
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _run_detached(settings, mountpoint, _Report(writer), allow_other=allow_other)
+        _run_detached(settings, mountpoint, _Report(writer), allow_other=allow_other, reread=reread)
     os.close(writer)
     return _await_child(pid, reader, mountpoint)
 
@@ -64,17 +67,19 @@ class _Report:
             file.write(json.dumps([message, exit_status]).encode())
 
 
-def _run_detached(settings: Settings, mountpoint: str, report: _Report, *, allow_other: bool) -> NoReturn:
+def _run_detached(
+    settings: Settings, mountpoint: str, report: _Report, *, allow_other: bool, reread: Reread | None
+) -> NoReturn:
     """The child: mount, tell the parent, serve, exit. Never returns into the caller's code."""
+
+    def on_start(mounted: Mount) -> None:
+        threading.Thread(target=_report_ready, args=(mounted, report), name="ready", daemon=True).start()
+        _detach_terminal()
+
     status = 0
     try:
         os.setsid()
-        mounted = Mount(settings, mountpoint, allow_other=allow_other)
-        mounted.start()
-        unmount_on_signals(mounted)
-        threading.Thread(target=_report_ready, args=(mounted, report), name="ready", daemon=True).start()
-        _detach_terminal()
-        mounted.serve()
+        run(settings, mountpoint, allow_other=allow_other, reread=reread, on_start=on_start)
     except CvfsError as error:
         log.debug("the mount of %s failed", settings.fqrn, exc_info=True)
         report.failed(str(error), error.exit_status)

@@ -1,32 +1,46 @@
 """A mounted repository: volume, FUSE server, refresher and control socket joined; the only place where they meet.
 
-mount(settings, "/cvmfs/sw.example.org")     serves until it is unmounted
+mount = Mount(settings, "/cvmfs/sw.example.org")
+mount.start()
+mount.serve()     # until it is unmounted
 """
 
 import contextlib
 import logging
 import os
-import signal
-import threading
 import time
+from collections.abc import Callable
 
 from cvfs.client.control import ControlServer, socket_path
+from cvfs.client.identity import acting_for, become, identity, user_number
+from cvfs.client.observe.latency import Latencies
+from cvfs.client.observe.logs import Logs
+from cvfs.client.observe.metrics import MetricsFile
+from cvfs.client.observe.mounted import Mounted
+from cvfs.client.observe.tracer import Tracer
+from cvfs.client.observe.watchdog import Watchdog
+from cvfs.client.open_files import OpenFiles
 from cvfs.client.presentation import Observation, view_of
 from cvfs.client.reading import Reader
 from cvfs.client.refresher import Refresher, newer_revision
 from cvfs.client.repository import Repository
 from cvfs.client.settings import Settings
-from cvfs.client.talk import Mounted, all_commands
+from cvfs.client.settings.mount import ObservationSettings
+from cvfs.client.talk import all_commands
 from cvfs.client.upkeep import Upkeep
 from cvfs.client.volume import Volume
 from cvfs.errors import PathError, UsageError
 from cvfs.fuse import device
+from cvfs.fuse.filesystem import Filesystem
 from cvfs.fuse.server import Server, ServerSettings
 
 log = logging.getLogger(__name__)
 
 READY_WITHIN = 30.0
 _READ_AHEAD = 2**20
+
+Reread = Callable[[], Settings]
+"""Reads the configuration again, as it was read for the mount. Raises CvfsError."""
 
 
 class AlreadyMounted(PathError):
@@ -38,34 +52,75 @@ class AlreadyMounted(PathError):
 class Mount:
     """One repository at one mount point. `start`, then `serve` until somebody unmounts it."""
 
-    def __init__(self, settings: Settings, mountpoint: str, *, allow_other: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        mountpoint: str,
+        *,
+        allow_other: bool = False,
+        logs: Logs | None = None,
+        watchdog: Watchdog | None = None,
+        reread: Reread | None = None,
+    ) -> None:
         # The process of a mount leaves its working directory.
         self.settings = settings.with_absolute_places()
         self.mountpoint = os.path.abspath(mountpoint)
+        self._watchdog = watchdog
         self._allow_other = allow_other
-        self._reader = Reader()
+        self._logs = logs or Logs(settings.fqrn, settings.mount.logs)
+        self._reread = reread
+        self._reader = Reader(OpenFiles(settings.view.open_objects))
         self._started = time.time()
+        self._latencies = Latencies() if settings.mount.observation.latencies else None
+        self._tracer = _tracer(self.settings.mount.observation)
+        self._metrics: MetricsFile | None = None
 
     def start(self) -> None:
         """Open the repository, mount, start the threads. Raises CvfsError; then nothing is mounted."""
         prepare_mountpoint(self.mountpoint)
-        control = socket_path(self._workspace(), self.settings.fqrn)
-        repository = Repository.open_settings(self.settings)
+        control = self._socket_path()
+        chosen = identity(self.settings.mount.process)
         with contextlib.ExitStack() as on_failure:
+            with acting_for(chosen):
+                repository = Repository.open_settings(self.settings)
             on_failure.callback(repository.close)
             self._volume = Volume(repository, view_of(self.settings, self._observation()), self._reader)
-            self._channel = device.Channel.open(device.mount(self.mountpoint, self._options()))
+            descriptor = device.mount(self.mountpoint, self._options(chosen))
             on_failure.callback(device.unmount, self.mountpoint, lazy=True)
+            self._channel = device.Channel.open(descriptor)
             on_failure.callback(self._channel.close)
-            self._server = Server(self._volume, self._channel, self._server_settings())
+            become(chosen)
+            self._server = Server(self._watched(), self._channel, self._server_settings())
             self._refresher = Refresher(self._volume, self._server, newer_revision)
             self._upkeep = Upkeep(self._volume, self._server)
-            self._control = ControlServer(control, all_commands(self._observed()).respond)
+            self._control = self._control_server(control)
             self._control.start()
             on_failure.pop_all()
+        self._start_threads()
+
+    def _control_server(self, path: str) -> ControlServer:
+        owner = self.settings.mount.talk_owner
+        commands = all_commands(self._observed())
+        return ControlServer(path, commands.respond, user_number(owner) if owner else None)
+
+    def _watched(self) -> Filesystem:
+        """The volume, by way of whoever wants to see the calls; nobody by default."""
+        watched: Filesystem = self._volume
+        if self._tracer:
+            watched = self._tracer.watch(watched)
+        if self._latencies:
+            watched = self._latencies.watch(watched)
+        return watched
+
+    def _start_threads(self) -> None:
         self._upkeep.start()
         if not self.settings.pinned:
             self._refresher.start()
+        if self._tracer:
+            self._tracer.start()
+        if self.settings.mount.observation.metrics_file:
+            self._metrics = MetricsFile(self.settings.mount.observation.metrics_file, self._observed())
+            self._metrics.start()
 
     def serve(self) -> None:
         """Answer the kernel until the repository is unmounted."""
@@ -75,6 +130,10 @@ class Mount:
             self._refresher.stop()
             self._upkeep.stop()
             self._control.stop()
+            if self._tracer:
+                self._tracer.stop()
+            if self._metrics:
+                self._metrics.stop()
             self._channel.close()
             self._volume.repository.close()
 
@@ -103,46 +162,64 @@ class Mount:
             reader=self._reader,
             device=self._device,
             reload=lambda: "nothing to read again\n",
+            tracer=self._tracer,
+            latencies=self._latencies,
+            watchdog=lambda: self._watchdog.pid if self._watchdog else 0,
         )
 
     def _device(self) -> str:
         entry = device.find_mount(self.mountpoint)
         return entry.device if entry else "0:0"
 
-    def _workspace(self) -> str:
-        if not self.settings.mount.workspace:
+    def _socket_path(self) -> str:
+        settings = self.settings.mount
+        if settings.talk_socket:
+            return settings.talk_socket
+        if not settings.workspace:
             raise UsageError(f"{self.settings.fqrn}: a mount needs a directory for its socket, set CVMFS_WORKSPACE")
-        return self.settings.mount.workspace
+        return socket_path(settings.workspace, self.settings.fqrn)
 
     def _observation(self) -> Observation:
         return Observation(
             control=lambda: self._control.path,
             due=lambda: self._refresher.due,
             started=self._started,
+            log=self._logs.ring.text,
             requests=lambda: self._server.counters(),  # noqa: PLW0108  # there is no server yet
+            io_errors=lambda: self._server.io_errors(),  # noqa: PLW0108
+            highest_inode=lambda: self._volume.highest_inode(),  # noqa: PLW0108
         )
 
-    def _options(self) -> device.MountOptions:
+    def _options(self, owner: tuple[int, int] | None) -> device.MountOptions:
         allow_other = self._allow_other or os.geteuid() == 0
         return device.MountOptions(
-            self.settings.fqrn, allow_other=allow_other, default_permissions=self.settings.view.check_permissions
+            self.settings.fqrn,
+            allow_other=allow_other,
+            default_permissions=self.settings.view.check_permissions,
+            owner=owner,
+            suid=self.settings.view.suid,
+            read_write=self.settings.view.read_write,
         )
 
     def _server_settings(self) -> ServerSettings:
+        view = self.settings.view
+        longest = ServerSettings().entry_timeout if view.kernel_timeout is None else view.kernel_timeout
         return ServerSettings(
-            zero_message_open=not self.settings.view.open_messages,
-            posix_acl=self.settings.view.posix_acl,
-            workers=self.settings.view.workers,
+            entry_timeout=longest,
+            attribute_timeout=longest,
+            # A trace that does not see who opens what would be none.
+            zero_message_open=not (view.open_messages or self._tracer),
+            posix_acl=view.posix_acl,
+            cache_symlinks=view.cache_symlinks,
+            statfs_timeout=view.statfs_timeout,
+            workers=view.workers,
         )
 
 
-def mount(settings: Settings, mountpoint: str, *, allow_other: bool = False) -> None:
-    """Mount and serve in this process until SIGTERM, SIGINT or an unmount."""
-    mounted = Mount(settings, mountpoint, allow_other=allow_other)
-    mounted.start()
-    unmount_on_signals(mounted)
-    threading.Thread(target=mounted.wait_ready, name="read-ahead", daemon=True).start()
-    mounted.serve()
+def _tracer(settings: ObservationSettings) -> Tracer | None:
+    if not settings.trace_file:
+        return None
+    return Tracer(settings.trace_file, settings.trace_buffer, settings.trace_threshold)
 
 
 def prepare_mountpoint(mountpoint: str) -> None:
@@ -159,14 +236,3 @@ def prepare_mountpoint(mountpoint: str) -> None:
         raise UsageError(f"{mountpoint}: no such directory, create it first") from None
     except OSError as error:
         raise UsageError(f"{mountpoint}: {error.strerror}") from error
-
-
-def unmount_on_signals(mounted: Mount) -> None:
-    """SIGTERM and SIGINT end the mount."""
-
-    # In a thread: unmounting may ask the file system something, and this thread is the one that would answer.
-    def unmount(_signal: int, _frame: object) -> None:
-        threading.Thread(target=mounted.unmount, name="unmount", daemon=True).start()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, unmount)

@@ -5,8 +5,10 @@ which hands the descriptor over a socket. Nothing here looks into a mount that a
 that would wait for itself. The state of a mount point comes from /proc/self/mountinfo instead.
 """
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import logging
 import os
 import re
@@ -16,6 +18,7 @@ import socket
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -38,11 +41,15 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _GONE = frozenset({errno.ENODEV, errno.EBADF, errno.ECONNABORTED, errno.ENOTCONN, errno.EPIPE, errno.ECONNRESET})
 _STACKED_MOUNTS = 16
+_LOCK_STEP = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
     """How a mount appears and who may enter. `source` is what df(1) shows, `max_read` bytes (0: the kernel's limit).
+
+    `owner`, user and group, is whose mount it is, if not the caller's: only root says so. `suid` lets set-user-id programs
+    and device files work, which root alone can allow; with `read_write` it is the server that refuses writing.
 
     Raises MountError for a source that the option syntax of mount(2) and fusermount cannot hold.
     """
@@ -51,6 +58,9 @@ class MountOptions:
     allow_other: bool = False
     default_permissions: bool = True
     max_read: int = 0
+    owner: tuple[int, int] | None = None
+    suid: bool = False
+    read_write: bool = False
 
     def __post_init__(self) -> None:
         if re.fullmatch(r"[A-Za-z0-9._:/@+-]+", self.source) is None:
@@ -60,6 +70,10 @@ class MountOptions:
         """The options that mount(2) and fusermount spell alike."""
         chosen = [name for name in ("allow_other", "default_permissions") if getattr(self, name)]
         return [*chosen, f"max_read={self.max_read}"] if self.max_read else chosen
+
+    def bits(self) -> int:
+        """The options that mount(2) takes as bits."""
+        return (0 if self.read_write else _MS_RDONLY) | (0 if self.suid else _MS_NOSUID | _MS_NODEV)
 
 
 class MountEntry(NamedTuple):
@@ -97,11 +111,12 @@ def mount_root(mountpoint: str | bytes, options: MountOptions) -> int:
 
 
 def _mount(place: bytes, options: MountOptions, descriptor: int) -> None:
-    data = [f"fd={descriptor}", f"rootmode={stat.S_IFDIR:o}", f"user_id={os.getuid()}", f"group_id={os.getgid()}"]
+    user, group = options.owner or (os.getuid(), os.getgid())
+    data = [f"fd={descriptor}", f"rootmode={stat.S_IFDIR:o}", f"user_id={user}", f"group_id={group}"]
     _call(
         f"mount {os.fsdecode(place)}",
         *("mount", options.source.encode(), place, f"fuse.{SUBTYPE}".encode()),
-        *(_MS_RDONLY | _MS_NOSUID | _MS_NODEV, ",".join([*data, *options.flags()]).encode()),
+        *(options.bits(), ",".join([*data, *options.flags()]).encode()),
     )
 
 
@@ -130,7 +145,7 @@ def mount_fusermount(mountpoint: str | bytes, options: MountOptions) -> int:
     if not os.path.isdir(place):
         # The helper would mount upon a file, and the kernel would take the root for one.
         raise MountError(f"mount {os.fsdecode(place)}: not a directory, or not accessible: create the mount point")
-    chosen = [f"fsname={options.source}", f"subtype={SUBTYPE}", "ro", "nosuid", "nodev", *options.flags()]
+    chosen = [f"fsname={options.source}", f"subtype={SUBTYPE}", "rw" if options.read_write else "ro", "nosuid", "nodev", *options.flags()]
     ours, theirs = socket.socketpair()
     with ours, theirs:
         _fusermount(place, "-o", ",".join(chosen), socket_descriptor=theirs.fileno())
@@ -214,13 +229,42 @@ def clean_dead_mount(mountpoint: str | bytes) -> bool:
     Raises MountError if the place cannot be cleaned, or if a server holds it that does not answer in time.
     """
     cleaned = False
-    for _ in range(_STACKED_MOUNTS):
-        entry = find_mount(mountpoint)
-        if entry is None or not entry.type.startswith("fuse") or not _is_dead(entry.mountpoint):
-            break
-        unmount(entry.mountpoint, lazy=True)
-        cleaned = True
+    # A watchdog and the next mount may come at the same time: what one found dead must not be a new mount when it is
+    # taken away.
+    with _alone_at(_absolute(mountpoint)):
+        for _ in range(_STACKED_MOUNTS):
+            entry = find_mount(mountpoint)
+            if entry is None or not entry.type.startswith("fuse") or not _is_dead(entry.mountpoint):
+                break
+            unmount(entry.mountpoint, lazy=True)
+            cleaned = True
     return cleaned
+
+
+@contextlib.contextmanager
+def _alone_at(place: bytes) -> Iterator[None]:
+    """One cleaner at a time, by a lock on the directory above; who cannot have it in time goes on without."""
+    try:
+        above = os.open(os.path.dirname(place), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        deadline = time.monotonic() + PROBE_DEADLINE
+        while not _try_lock(above) and time.monotonic() < deadline:
+            time.sleep(_LOCK_STEP)
+        yield
+    finally:
+        os.close(above)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """False only if another one has the lock: a file system without locks has no cleaners to wait for either."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno != errno.EWOULDBLOCK
+    return True
 
 
 def _is_dead(place: bytes) -> bool:
@@ -278,8 +322,12 @@ class Channel:
 
     @classmethod
     def open(cls, descriptor: int) -> Self:
-        """A channel over the descriptor of a mount, which it owns from here on."""
-        channel = cls(descriptor, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        """A channel over the descriptor of a mount, which it owns from here on; closed if there can be no channel."""
+        try:
+            channel = cls(descriptor, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        except OSError:
+            os.close(descriptor)
+            raise
         # A read that blocks could not be woken by `wake`. Trying first and waiting second costs nothing under load.
         os.set_blocking(descriptor, False)
         channel._poll.register(descriptor, select.POLLIN)

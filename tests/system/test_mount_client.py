@@ -270,9 +270,11 @@ def assert_cache_is_sound(client) -> None:
     assert checked.objects > 0
 
 
-def test_a_killed_client_is_replaced_by_the_same_command(mounted, tiny):
+def test_a_killed_client_is_replaced_by_the_same_command(client, tiny, web):
+    """Without a watchdog, whose work this is otherwise."""
+    mounted = client(tiny, web(tiny.root).url)
+    pid = mounted.mount("-o", "CVFS_WATCHDOG=no")["pid"]
     mounted.read("chunked/random_1m")
-    pid = mounted.state()["pid"]
     os.kill(pid, signal.SIGKILL)
     assert mounted.wait_gone(pid)
     with pytest.raises(OSError) as caught:

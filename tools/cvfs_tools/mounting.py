@@ -10,8 +10,8 @@ import click
 
 from cvfs.client.background import mount_in_background
 from cvfs.client.control import ask, socket_path
-from cvfs.client.mount import mount as serve_mount
 from cvfs.client.presentation import CONTROL_ATTRIBUTE
+from cvfs.client.process import mount_in_foreground
 from cvfs.errors import MountError, UsageError
 from cvfs.fuse import device
 from cvfs_tools.repository_options import repository_options, settings
@@ -46,7 +46,7 @@ def mount(
     if not mountpoint and device.find_mount(place) is None:
         _make_default_place(place)
     if foreground:
-        serve_mount(chosen, place, allow_other=allow_other)
+        mount_in_foreground(chosen, place, allow_other=allow_other)
     else:
         mount_in_background(chosen, place, allow_other=allow_other)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from cvfs.client.control import Answer
+from cvfs.client.observe.mounted import Mounted
 from cvfs.client.observe.state import state
-from cvfs.client.talk.mounted import Mounted
 
 
 class Counter(NamedTuple):

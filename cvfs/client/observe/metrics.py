@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from cvfs import __version__
 from cvfs.client.observe.affairs import counters
+from cvfs.client.observe.mounted import Mounted
 from cvfs.client.observe.state import hit_rate, state
-from cvfs.client.talk.mounted import Mounted
 
 log = logging.getLogger(__name__)
 

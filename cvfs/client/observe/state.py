@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from cvfs import __version__
-from cvfs.client.talk.mounted import Mounted
+from cvfs.client.observe.mounted import Mounted
 
 
 def state(mounted: Mounted) -> dict[str, Any]:

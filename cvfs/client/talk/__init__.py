@@ -1,11 +1,11 @@
 """What a running mount answers to `cvmfs_talk`: the words of the original, each group of commands a module of its own."""
 
+from cvfs.client.observe.mounted import Mounted
 from cvfs.client.talk.commands import Command, Commands
-from cvfs.client.talk.mounted import Mounted
 from cvfs.client.talk.process import ProcessCommands
 from cvfs.client.talk.revision import RevisionCommands
 
-__all__ = ["Command", "Commands", "Mounted", "all_commands"]
+__all__ = ["Command", "Commands", "all_commands"]
 
 
 def all_commands(mounted: Mounted) -> Commands:

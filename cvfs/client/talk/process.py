@@ -10,9 +10,9 @@ from cvfs import __version__
 from cvfs.client.control import Answer
 from cvfs.client.observe.affairs import internal_affairs
 from cvfs.client.observe.metrics import prometheus
+from cvfs.client.observe.mounted import Mounted
 from cvfs.client.observe.state import state
 from cvfs.client.talk.commands import DONE, Command
-from cvfs.client.talk.mounted import Mounted
 
 _LONGEST_TRACE = 4 * 2**20
 
@@ -64,7 +64,7 @@ class ProcessCommands:
 
     def pid_watchdog(self, _: str) -> str:
         """The process that waits for the end of this one."""
-        return f"{self._mounted.watchdog}\n"
+        return f"{self._mounted.watchdog()}\n"
 
     def version(self, _: str) -> str:
         """The version of this package: there is no loader apart from it."""

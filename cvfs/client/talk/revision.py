@@ -1,8 +1,8 @@
 """Commands about the revision that a mount shows: look for a newer one, list what is loaded."""
 
 from cvfs.client.control import Answer
+from cvfs.client.observe.mounted import Mounted
 from cvfs.client.talk.commands import Command
-from cvfs.client.talk.mounted import Mounted
 
 
 class RevisionCommands:

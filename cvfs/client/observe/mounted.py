@@ -33,7 +33,9 @@ class Served(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mounted:
-    """A mount at work. `started` in Unix seconds; `device` tells the device number, `reload` applies new settings."""
+    """A mount at work. `started` in Unix seconds; `device` tells the device number, `reload` applies new settings,
+    `watchdog` tells the process that waits for the end of this one, 0 if there is none.
+    """
 
     mountpoint: str
     started: float
@@ -45,7 +47,7 @@ class Mounted:
     reload: Callable[[], str]
     tracer: Tracer | None = None
     latencies: Latencies | None = None
-    watchdog: int = 0
+    watchdog: Callable[[], int] = int
 
     @property
     def repository(self) -> Repository:

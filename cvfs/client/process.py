@@ -1,0 +1,131 @@
+"""What surrounds a mount in its process: limits, identity, logs, watchdog, signals; what it serves is not its matter."""
+
+import contextlib
+import ctypes
+import functools
+import logging
+import os
+import resource
+import signal
+import threading
+from collections.abc import Callable
+
+from cvfs.client.mount import Mount, Reread
+from cvfs.client.observe.logs import Logs
+from cvfs.client.observe.watchdog import Watchdog
+from cvfs.client.settings import Settings
+from cvfs.client.settings.mount import ProcessSettings
+
+log = logging.getLogger(__name__)
+
+# Fields of /proc/self/stat after the command's name: where the arguments begin is the 48th of all.
+_ARGUMENTS_BEGIN = 45
+
+
+def mount_in_foreground(
+    settings: Settings, mountpoint: str, *, allow_other: bool = False, reread: Reread | None = None
+) -> None:
+    """Mount and serve in this process until SIGTERM, SIGINT or an unmount. Raises CvfsError."""
+
+    def on_start(mount: Mount) -> None:
+        threading.Thread(target=mount.wait_ready, name="read-ahead", daemon=True).start()
+
+    run(settings, mountpoint, allow_other=allow_other, reread=reread, on_start=on_start)
+
+
+def run(
+    settings: Settings,
+    mountpoint: str,
+    *,
+    allow_other: bool = False,
+    reread: Reread | None = None,
+    on_start: Callable[[Mount], None] = lambda _: None,
+) -> None:
+    """Mount, call `on_start`, and serve until SIGTERM, SIGINT or an unmount. Raises CvfsError; then nothing is mounted."""
+    settings = settings.with_absolute_places()
+    logs = Logs(settings.fqrn, settings.mount.logs)
+    with contextlib.ExitStack() as at_end:
+        logs.start()
+        at_end.callback(logs.stop)
+        obey(settings.mount.process)
+        watchdog = start_watchdog(settings, mountpoint)
+        if watchdog:
+            at_end.callback(watchdog.stop)
+        mount = Mount(settings, mountpoint, allow_other=allow_other, logs=logs, watchdog=watchdog, reread=reread)
+        mount.start()
+        unmount_on_signals(mount)
+        on_start(mount)
+        mount.serve()
+        log.info("unmounted from %s", mountpoint)
+
+
+def start_watchdog(settings: Settings, mountpoint: str) -> Watchdog | None:
+    """The watchdog that the settings ask for; a mount needs none in order to serve."""
+    workspace = settings.mount.workspace
+    if not settings.mount.watchdog or not workspace:
+        return None
+    watchdog = Watchdog(settings.fqrn, os.path.abspath(mountpoint), workspace, settings.mount.logs)
+    try:
+        os.makedirs(workspace, 0o700, exist_ok=True)
+        watchdog.start()
+    except OSError as error:
+        log.warning("%s: no watchdog: %s", settings.fqrn, error.strerror)
+        return None
+    return watchdog
+
+
+def unmount_on_signals(mount: Mount) -> None:
+    """SIGTERM and SIGINT end the mount."""
+
+    # In a thread: unmounting may ask the file system something, and this thread is the one that would answer.
+    def unmount(_signal: int, _frame: object) -> None:
+        threading.Thread(target=mount.unmount, name="unmount", daemon=True).start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, unmount)
+
+
+def obey(settings: ProcessSettings) -> None:
+    """Limits and marks of the process; what the system refuses is logged, and the mount does without."""
+    wishes: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("CVMFS_NFILES", functools.partial(_raise_open_files, settings.open_files)),
+        ("CVMFS_OOM_SCORE_ADJ", functools.partial(_set_oom_score, settings.oom_score)),
+        ("CVMFS_CPU_AFFINITY", functools.partial(_set_processors, settings.processors)),
+        ("CVMFS_SYSTEMD_NOKILL", functools.partial(_mark_surviving, wanted=settings.survives_shutdown)),
+    )
+    for what, ask in wishes:
+        try:
+            ask()
+        except (OSError, ValueError) as error:
+            log.warning("%s cannot be obeyed: %s", what, error)
+
+
+def _raise_open_files(wanted: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted:
+        return
+    if hard < wanted and os.geteuid() == 0:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+
+
+def _set_oom_score(score: int | None) -> None:
+    if score is not None:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(score))
+
+
+def _set_processors(processors: frozenset[int]) -> None:
+    if processors:
+        os.sched_setaffinity(0, processors)
+
+
+def _mark_surviving(*, wanted: bool) -> None:
+    """systemd spares processes whose name begins with @ when it shuts down: what runs from the mount may still need it."""
+    if not wanted:
+        return
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    ctypes.memset(int(fields[_ARGUMENTS_BEGIN]), ord("@"), 1)
