@@ -503,9 +503,10 @@ class Published:
         self.publish()
         return files
 
-    def publish(self, workers: int = 1) -> None:
-        """The source as it is now."""
-        publish(self.site, self.fqrn, os.fsencode(self.source), PublishOptions(workers=workers))
+    def publish(self) -> str:
+        """The source as it is now; returns the hash of the root catalog."""
+        publish(self.site, self.fqrn, os.fsencode(self.source), PublishOptions(workers=1))
+        return str(parse_manifest(split_signed((self.storage / ".cvmfspublished").read_bytes()).payload).root_catalog)
 
 
 @pytest.fixture
