@@ -4,11 +4,17 @@ The only road to a root hash. The order, which is also that of the steps below:
   1. the whitelist is signed by a master key, neither expired nor older than one seen before, and names the repository;
   2. the certificate object has the hash by which the manifest asks for it, is listed and not blacklisted;
   3. the manifest is signed with that certificate, names the repository and starts at its root;
-  4. the revision is not older than the newest seen, and not blacklisted.
+  4. the revision is not older than the newest seen, nor below what the configuration demands, nor blacklisted, nor older
+     than the configured age.
 The first failure is a TrustError with the name of its step, and then nothing has changed. What the manifest says is not
-looked at before its signature is verified, except for the hash of the certificate. Source: FORMAT sections 2.4, 3.6.
+looked at before its signature is verified, except for the hash of the certificate.
+
+The client's clock is trusted for expiry and age alone. Documents from its future are accepted, as the original does: its own
+clock is as likely to be wrong. But what is remembered of them is not later than a day from now, so that a publisher whose
+clock was ahead once does not lock out his later revisions. Source: FORMAT sections 2.4, 3.6.
 """
 
+import calendar
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +36,7 @@ from cvfs.format.signature import (
     verify_manifest_signature,
     verify_whitelist_signature,
 )
-from cvfs.format.whitelist import Blacklist, Whitelist
+from cvfs.format.whitelist import Blacklist, Whitelist, stamp
 from cvfs.hashes import ContentHash
 
 MASTER_KEY = "master key"
@@ -49,12 +55,19 @@ MANIFEST_SIGNATURE = "manifest signature"
 MANIFEST_NAME = "manifest name"
 MANIFEST_ROOT_PATH = "manifest root path"
 REVISION_ROLLBACK = "revision rollback"
+REVISION_FORK = "revision fork"
 TIMESTAMP_ROLLBACK = "timestamp rollback"
+MINIMUM_REVISION = "minimum revision"
 REVISION_BLACKLIST = "revision blacklist"
+MANIFEST_AGE = "manifest age"
 
+# What a server serves that is behind the others: no attack, another one is asked.
+LAGS = frozenset({REVISION_ROLLBACK, WHITELIST_ROLLBACK})
 # Refusals that a repository created anew under the same name meets as well.
-ROLLBACKS = frozenset({REVISION_ROLLBACK, TIMESTAMP_ROLLBACK, WHITELIST_ROLLBACK})
+ROLLBACKS = LAGS | {REVISION_FORK, TIMESTAMP_ROLLBACK}
 
+# How far from the client's clock a stamp may lie and still be remembered, in seconds.
+TOLERATED_SKEW = 86400
 _MAX_SEEN = 4096
 _LARGEST = 2**64 - 1
 
@@ -63,7 +76,8 @@ _LARGEST = 2**64 - 1
 class Seen:
     """The newest that was ever verified of a repository, kept so that nobody can serve something older.
 
-    `timestamp` is the Unix time of publishing; `whitelist_issued` is the whitelist's stamp.
+    `timestamp` is the Unix time of publishing, `whitelist_issued` the whitelist's stamp; neither is later than the day
+    after it was seen.
     """
 
     revision: int
@@ -88,17 +102,46 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What the configuration demands of a manifest: a revision not below `revision`, not older than `age` seconds (0: any).
+
+    The one cures a client that has seen nothing yet, the other a network that withholds what is new.
+    """
+
+    revision: int = 0
+    age: float = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
-    """A manifest that passed every step, and the whitelist that vouches for it."""
+    """A manifest that passed every step, and the whitelist that vouches for it; `now` was the Unix time then."""
 
     manifest: Manifest
     whitelist: Whitelist
+    now: float
 
     @property
     def seen(self) -> Seen:
         """What to remember."""
-        manifest = self.manifest
-        return Seen(manifest.revision, manifest.timestamp, str(manifest.root_catalog), self.whitelist.issued)
+        manifest, latest = self.manifest, self.now + TOLERATED_SKEW
+        timestamp = min(manifest.timestamp, max(0, int(latest)))
+        return Seen(manifest.revision, timestamp, str(manifest.root_catalog), min(self.whitelist.issued, stamp(latest)))
+
+    def is_not_older_than(self, seen: Seen) -> bool:
+        """Whether it may take the place of what another process has seen in the meantime."""
+        try:
+            _check_whitelist_not_older(self.whitelist, seen)
+            _check_not_older(self.manifest, seen)
+        except TrustError:
+            return False
+        return True
+
+
+def expiry(whitelist: Whitelist) -> float:
+    """The Unix time at which the whitelist expires: the beginning of the hour (FORMAT section 3.1)."""
+    year, month, day, hour = (int(whitelist.expires[a:b]) for a, b in ((0, 4), (4, 6), (6, 8), (8, 10)))
+    # Stamps are compared as texts, so they need not be dates.
+    return float(calendar.timegm((max(1, year), min(12, max(1, month)), day, hour, 0, 0)))
 
 
 def certificate_to_fetch(manifest: bytes) -> ContentHash:
@@ -111,12 +154,13 @@ def certificate_to_fetch(manifest: bytes) -> ContentHash:
 
 @dataclass(frozen=True, slots=True)
 class TrustAnchors:
-    """What a client believes without proof: the repository's name, its master keys, a blacklist, the newest seen."""
+    """What a client believes without proof: the repository's name, its master keys, a blacklist, limits, the newest seen."""
 
     fqrn: str
     public_keys: tuple[PublicKey, ...]
     blacklist: Blacklist = field(default_factory=Blacklist)
     seen: Seen | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def verify(self, manifest: bytes, whitelist: bytes, certificate: bytes, now: float) -> Verified:
         """Accept the three documents or raise TrustError.
@@ -132,7 +176,14 @@ class TrustAnchors:
             _require(verify_manifest_signature(signer, signed), MANIFEST_SIGNATURE, "not made with its certificate")
         self._check_manifest(claimed)
         self._check_progress(claimed)
-        return Verified(claimed, accepted)
+        self.check_age(claimed, now)
+        return Verified(claimed, accepted, now)
+
+    def check_age(self, manifest: Manifest, now: float) -> None:
+        """Raises TrustError if the manifest is older than the configuration allows; `now` is the Unix time."""
+        age, limit = now - manifest.timestamp, self.limits.age
+        message = f"revision {manifest.revision} was published {age / 3600:.0f} hours ago, {limit / 3600:g} are allowed"
+        _require(not limit or age <= limit, MANIFEST_AGE, message)
 
     def _accept_whitelist(self, data: bytes, now: float) -> Whitelist:
         _require(bool(self.public_keys), MASTER_KEY, f"none known for {self.fqrn}: set CVMFS_PUBLIC_KEY")
@@ -149,8 +200,7 @@ class TrustAnchors:
         )
         _require(whitelist.fqrn == self.fqrn, WHITELIST_NAME, f"is for {whitelist.fqrn}, not for {self.fqrn}")
         if self.seen:
-            newest = self.seen.whitelist_issued
-            _require(whitelist.issued >= newest, WHITELIST_ROLLBACK, f"issued {whitelist.issued}, seen was {newest}")
+            _check_whitelist_not_older(whitelist, self.seen)
         return whitelist
 
     def _check_certificate(self, certificate: Certificate, whitelist: Whitelist) -> None:
@@ -167,17 +217,26 @@ class TrustAnchors:
     def _check_progress(self, manifest: Manifest) -> None:
         if self.seen:
             _check_not_older(manifest, self.seen)
-        floor = self.blacklist.floor(self.fqrn)
-        message = f"revision {manifest.revision} is refused, {floor} is the oldest accepted"
-        _require(manifest.revision >= floor, REVISION_BLACKLIST, message)
+        revision, least, floor = manifest.revision, self.limits.revision, self.blacklist.floor(self.fqrn)
+        _require(revision >= least, MINIMUM_REVISION, f"revision {revision}, the configuration demands {least}")
+        message = f"revision {revision} is refused, {floor} is the oldest accepted"
+        _require(revision >= floor, REVISION_BLACKLIST, message)
+
+
+def _check_whitelist_not_older(whitelist: Whitelist, seen: Seen) -> None:
+    newest = seen.whitelist_issued
+    _require(whitelist.issued >= newest, WHITELIST_ROLLBACK, f"issued {whitelist.issued}, seen was {newest}")
 
 
 def _check_not_older(manifest: Manifest, seen: Seen) -> None:
     revision, timestamp = manifest.revision, manifest.timestamp
+    # A copy that is behind is older in both: fewer revisions published later are another history of the repository.
+    forked = revision < seen.revision and timestamp > seen.timestamp
+    _require(not forked, REVISION_FORK, f"revision {revision} was published later than {seen.revision}, which was seen")
     _require(revision >= seen.revision, REVISION_ROLLBACK, f"revision {revision}, seen was {seen.revision}")
     # Revision 0 is the one that may be made twice: a repository that is created anew.
     same = revision != seen.revision or revision == 0 or str(manifest.root_catalog) == seen.root_catalog
-    _require(same, REVISION_ROLLBACK, f"revision {revision} was seen with another root catalog")
+    _require(same, REVISION_FORK, f"revision {revision} was seen with another root catalog")
     _require(timestamp >= seen.timestamp, TIMESTAMP_ROLLBACK, f"published at {timestamp}, seen was {seen.timestamp}")
 
 

@@ -17,9 +17,9 @@ from cvfs import trust
 from cvfs.errors import FormatError, TrustError
 from cvfs.format.manifest import Manifest
 from cvfs.format.signature import certificate_fingerprint, load_public_key, sign_manifest, sign_whitelist
-from cvfs.format.whitelist import Blacklist, Whitelist, parse_blacklist
+from cvfs.format.whitelist import Blacklist, Whitelist, parse_blacklist, stamp
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
-from cvfs.trust import Seen, TrustAnchors, Verified, certificate_to_fetch
+from cvfs.trust import Limits, Seen, TrustAnchors, Verified, certificate_to_fetch
 
 FQRN = "forge.example.org"
 NOW = calendar.timegm((2026, 11, 22, 7, 30, 0))
@@ -105,7 +105,7 @@ def refused(step: str, verify, *arguments, **options) -> str:
 
 def test_honest_documents_are_accepted(forge):
     verified = forge.verify()
-    assert verified == Verified(forge.manifest, forge.whitelist)
+    assert verified == Verified(forge.manifest, forge.whitelist, NOW)
     assert verified.seen == Seen(6, 1000, str(forge.manifest.root_catalog), "20261122070000")
 
 
@@ -240,13 +240,19 @@ def test_a_manifest_that_starts_elsewhere(forge):
 
 def test_a_revision_older_than_the_newest_seen(forge):
     seen = forge.verify().seen
-    refused(trust.REVISION_ROLLBACK, forge.edit_manifest(revision=5, timestamp=2000).verify, seen=seen)
+    refused(trust.REVISION_ROLLBACK, forge.edit_manifest(revision=5, timestamp=999).verify, seen=seen)
+    refused(trust.REVISION_ROLLBACK, forge.edit_manifest(revision=5, timestamp=1000).verify, seen=seen)
+
+
+def test_fewer_revisions_published_later_are_another_history(forge):
+    seen = forge.verify().seen
+    refused(trust.REVISION_FORK, forge.edit_manifest(revision=5, timestamp=1001).verify, seen=seen)
 
 
 def test_the_same_revision_with_another_root(forge):
     seen = forge.verify().seen
     other = ContentHash.of(b"other", SHA1, ObjectKind.CATALOG)
-    refused(trust.REVISION_ROLLBACK, forge.edit_manifest(root_catalog=other).verify, seen=seen)
+    refused(trust.REVISION_FORK, forge.edit_manifest(root_catalog=other).verify, seen=seen)
     assert forge.edit_manifest(revision=7).verify(seen=seen)
 
 
@@ -272,6 +278,108 @@ def test_what_was_seen_is_accepted_again_and_so_is_what_is_newer(forge):
 def test_blacklisted_revisions(forge):
     refused(trust.REVISION_BLACKLIST, forge.verify, blacklist=parse_blacklist(f"<{FQRN} 7".encode()))
     assert forge.verify(blacklist=parse_blacklist(f"<{FQRN} 6\n<other.example.org 9".encode()))
+
+
+# What the configuration demands.
+
+
+@pytest.mark.parametrize(("least", "accepted"), [(0, True), (5, True), (6, True), (7, False)])
+def test_a_minimum_revision_cures_a_client_that_has_seen_nothing(forge, least, accepted):
+    limits = Limits(revision=least)
+    if accepted:
+        assert forge.verify(limits=limits).manifest.revision == 6
+    else:
+        assert f"demands {least}" in refused(trust.MINIMUM_REVISION, forge.verify, limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("age", "limit", "accepted"),
+    [
+        (0, 3600, True),
+        (3600, 3600, True),
+        (3601, 3600, False),
+        (10 * 365 * 86400, 3600, False),
+        (10 * 365 * 86400, 0, True),
+        # The publisher's clock was ahead of ours.
+        (-86400, 3600, True),
+    ],
+)
+def test_a_limit_on_the_age_of_a_manifest_ends_a_freeze(forge, age, limit, accepted):
+    forge.edit_manifest(timestamp=NOW - age)
+    if accepted:
+        assert forge.verify(limits=Limits(age=limit)).manifest == forge.manifest
+    else:
+        message = refused(trust.MANIFEST_AGE, forge.verify, limits=Limits(age=limit))
+        assert f"{round(age / 3600)} hours ago, 1 are allowed" in message
+
+
+# A clock that is wrong: ours, or that of whoever signed.
+
+
+DAY = 86400
+NOON = calendar.timegm((2026, 11, 22, 12, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("skew", "accepted"),
+    [(0, True), (-DAY, True), (-20 * 365 * DAY, True), (29 * DAY, True), (30 * DAY, False), (20 * 365 * DAY, False)],
+)
+def test_our_clock_decides_about_expiry_alone(forge, skew, accepted):
+    """A whitelist and a manifest of the last hour, good for thirty days, while our clock is off by `skew`."""
+    forge.edit_manifest(timestamp=NOON - 60)
+    forge.edit_whitelist(issued=stamp(NOON - 3600), expires=stamp(NOON + 30 * DAY))
+    if accepted:
+        assert forge.verify(now=NOON + skew)
+    else:
+        refused(trust.WHITELIST_EXPIRY, forge.verify, now=NOON + skew)
+
+
+@pytest.mark.parametrize("ahead", [0, 3600, DAY, 2 * DAY, 365 * DAY, 2**63])
+def test_a_publisher_whose_clock_was_ahead_locks_nobody_out_for_longer_than_a_day(forge, ahead):
+    seen = forge.edit_manifest(timestamp=NOW + ahead).verify().seen
+    assert seen.timestamp == NOW + min(ahead, DAY)
+    again = forge.verify(now=NOW + 60, seen=seen)
+    assert again.seen.timestamp == NOW + min(ahead, DAY + 60)
+    mended = forge.edit_manifest(revision=7, timestamp=NOW + 2 * DAY)
+    assert mended.verify(now=NOW + 2 * DAY, seen=again.seen).seen.timestamp == NOW + 2 * DAY
+
+
+@pytest.mark.parametrize(
+    "issued", ["20261122073000", "20261123073000", "20270101000000", "99991231235959", "zzzzzzzzzzzzzz"]
+)
+def test_a_whitelist_from_the_future_locks_nobody_out_for_longer_than_a_day(forge, issued):
+    seen = forge.edit_whitelist(issued=issued).verify().seen
+    assert seen.whitelist_issued == min(issued, "20261123073000")
+    assert forge.edit_whitelist(issued=stamp(NOW + 2 * DAY)).verify(now=NOW + 2 * DAY, seen=seen)
+
+
+@pytest.mark.parametrize(
+    ("changes", "accepted"),
+    [
+        ({}, True),
+        ({"revision": 7}, True),
+        ({"revision": 5}, False),
+        ({"timestamp": 999}, False),
+        ({"root_catalog": ContentHash.of(b"other", SHA1, ObjectKind.CATALOG)}, False),
+    ],
+)
+def test_who_may_take_the_place_of_what_was_seen(forge, changes, accepted):
+    seen = forge.verify().seen
+    assert forge.edit_manifest(**changes).verify().is_not_older_than(seen) is accepted
+    assert not forge.edit_whitelist(issued="20261122065959").verify().is_not_older_than(seen)
+
+
+@pytest.mark.parametrize("expires", ["20261222070000", "20261222075959", "20990101000000"])
+def test_the_moment_of_expiry(forge, expires):
+    whitelist = replace(forge.whitelist, expires=expires)
+    moment = trust.expiry(whitelist)
+    assert not whitelist.is_expired(moment - 1)
+    assert whitelist.is_expired(moment)
+
+
+@given(st.text("0123456789", min_size=14, max_size=14))
+def test_an_expiry_that_is_no_date_has_a_moment_too(expires):
+    assert isinstance(trust.expiry(Whitelist("20261122070000", expires, FQRN, ())), float)
 
 
 # Forgery: the signatures stay, one field changes, the digest is made right again.
@@ -361,7 +469,7 @@ def test_the_order_of_the_steps(forge):
     forge.edit_whitelist(expires="20250101000000", fqrn="other.example.org", fingerprints=())
     forge.edit_manifest(fqrn="other.example.org", root_path_hash="0" * 32)
     blacklist = Blacklist(frozenset({forge.fingerprint()}), {FQRN: 20})
-    anchors = forge.anchors(public_keys=(), seen=seen, blacklist=blacklist)
+    anchors = forge.anchors(public_keys=(), seen=seen, blacklist=blacklist, limits=Limits(11, 3600))
     good_stored, forge.stored = forge.stored, b"another object"
     repairs = [
         (trust.MASTER_KEY, lambda: {"public_keys": (forge.other_key.public_key(),)}),
@@ -377,7 +485,9 @@ def test_the_order_of_the_steps(forge):
         (trust.MANIFEST_ROOT_PATH, lambda: forge.edit_manifest(root_path_hash=trust.ROOT_PATH_HASH)),
         (trust.REVISION_ROLLBACK, lambda: forge.edit_manifest(revision=10)),
         (trust.TIMESTAMP_ROLLBACK, lambda: forge.edit_manifest(timestamp=9999)),
+        (trust.MINIMUM_REVISION, lambda: {"limits": Limits(age=3600)}),
         (trust.REVISION_BLACKLIST, lambda: {"blacklist": Blacklist()}),
+        (trust.MANIFEST_AGE, lambda: forge.edit_manifest(timestamp=NOW - 3600)),
     ]
     for step, repair in repairs:
         refused(step, anchors.verify, *forge.documents(), NOW)

@@ -1,38 +1,39 @@
 """Feeds the trust rules: fetches manifest, certificate and whitelist, and decides nothing that trust.py decides.
 
-The only road to a root hash, for a first mount and for every refresh. What was verified last is kept, so that a repository can
-be opened while no server answers. Source: FORMAT section 2.4.
+The only road to a root hash, for a first mount and for every refresh. The first server that answers is asked, whichever the
+way leads to; if what it serves is not acceptable every server is asked in turn, past all caches on the way. What was verified
+last is kept, so that a repository can be opened while no server answers, or while all of them lag. Source: FORMAT section 2.4.
 """
 
 import calendar
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cvfs.client.data_plane import DataPlane
 from cvfs.client.settings import Settings
-from cvfs.client.settings.trust import DEFAULT_KEYS_DIR
-from cvfs.client.trust_state import Kept, TrustState
-from cvfs.errors import CvfsError, FormatError, NotFound, StoreError, TrustError, UsageError
-from cvfs.format.signature import PublicKey, load_public_key
-from cvfs.format.whitelist import Blacklist, parse_blacklist
+from cvfs.client.trust_anchors import trust_anchors, trust_state
+from cvfs.client.trust_state import Kept
+from cvfs.errors import CvfsError, NotFound, StoreError, TrustError, Unreachable, UsageError
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.history import History
-from cvfs.store.base import Store, Wanted, fetch_document
-from cvfs.trust import ROLLBACKS, TrustAnchors, Verified, certificate_to_fetch
+from cvfs.store.base import MAX_DOCUMENT, Store, Wanted
+from cvfs.trust import LAGS, ROLLBACKS, TrustAnchors, Verified, certificate_to_fetch, expiry
 
 log = logging.getLogger(__name__)
 
-_MAX_LOCAL = 2**20
+_DAY = 86400
+# Each document has its deadline; where many servers lie or are silent no further one is asked after this time.
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
     """A root catalog that may be used, and why: `verified` is None for one that was pinned by its hash.
 
-    `offline` says that no server answered and the last verified manifest serves instead.
+    `trouble` says why the last verified manifest serves in place of a fetched one, `offline` that no server answered.
     """
 
     root_hash: ContentHash
@@ -40,121 +41,168 @@ class Revision:
     verified: Verified | None = None
     tag: str = ""
     offline: bool = False
+    trouble: str = ""
 
     @property
     def whitelist_expires(self) -> str:
         """When the whitelist expires, 14 digits of UTC; empty for a pinned root hash."""
         return self.verified.whitelist.expires if self.verified else ""
 
+    def whitelist_days(self, now: float) -> int | None:
+        """Whole days until the whitelist expires, negative afterwards; None for a pinned root hash."""
+        return int((expiry(self.verified.whitelist) - now) // _DAY) if self.verified else None
+
 
 def fetch_revision(settings: Settings, plane: DataPlane, clock: Callable[[], float] = time.time) -> Revision:
-    """The revision that the settings ask for: a root hash, a tag, a date, or the newest one.
+    """The revision that the settings ask for: a root hash, a tag, a date, or the newest one; the kept one if need be.
 
     Raises TrustError, StoreError if no server answers and nothing is kept, NotFound for an unknown tag.
     """
     if settings.root_hash:
         return Revision(settings.root_hash)
-    state = TrustState(settings.trust.state, settings.fqrn) if settings.trust.state else None
-    verified, offline = _verified(settings, plane, state, clock())
-    manifest = verified.manifest
-    if settings.tag or settings.date:
-        return _tagged(settings, plane, verified)
-    return Revision(manifest.root_catalog, manifest.root_size, verified, offline=offline)
+    try:
+        verified = _Inquiry(settings, plane, clock).newest()
+    except (StoreError, TrustError) as error:
+        return _kept_revision(settings, plane, error, clock())
+    return _chosen(settings, plane, verified)
 
 
-def _verified(settings: Settings, plane: DataPlane, state: TrustState | None, now: float) -> tuple[Verified, bool]:
-    """Ask each server in turn; a server that serves something unacceptable is no better than one that is down."""
-    anchors = _anchors(settings, state)
-    failures: list[CvfsError] = []
-    for server in plane.mirrors:
+def newest_revision(settings: Settings, plane: DataPlane, clock: Callable[[], float] = time.time) -> Revision:
+    """The same, but only as a server says it now. Raises Unreachable if none does."""
+    if settings.root_hash:
+        return Revision(settings.root_hash)
+    return _chosen(settings, plane, _Inquiry(settings, plane, clock).newest())
+
+
+class _Inquiry:
+    """One search for the newest manifest that may be trusted."""
+
+    def __init__(self, settings: Settings, plane: DataPlane, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._plane = plane
+        self._clock = clock
+        self._state = trust_state(settings)
+
+    def newest(self) -> Verified:
+        """Raises TrustError, naming the server, if no server has anything acceptable, StoreError if none answers."""
+        anchors = trust_anchors(self._settings)
         try:
-            kept = _fetch(server, now)
-            verified = anchors.verify(kept.manifest, kept.whitelist, kept.certificate, now)
-        except (StoreError, TrustError) as error:
-            log.info("%s: %s", settings.fqrn, error)
-            failures.append(error)
-            continue
-        if state:
-            state.keep(kept, verified.seen)
-        return verified, False
-    return _last_resort(settings, anchors, state, failures)
+            return self._ask_any(anchors)
+        except TrustError as error:
+            log.info("%s: %s: now all servers are asked, past the caches", self._settings.fqrn, error)
+            return self._ask_each(anchors, error)
+
+    def _ask_any(self, anchors: TrustAnchors) -> Verified:
+        try:
+            return self._ask(self._plane.store, anchors, fresh=False)
+        except Unreachable as error:
+            # A document that broke off is not begun again by the store. If nothing answers at all this ends at once.
+            log.info("%s: %s", self._settings.fqrn, error)
+            return self._ask(self._plane.store, anchors, fresh=False)
+
+    def _ask_each(self, anchors: TrustAnchors, first: TrustError) -> Verified:
+        refusals: list[TrustError] = []
+        deadline = time.monotonic() + _PATIENCE
+        for name, server in zip(self._settings.network.servers, self._plane.mirrors, strict=False):
+            try:
+                return self._ask(server, anchors, fresh=True)
+            except TrustError as error:
+                refusals.append(TrustError(error.step, f"{name}: {error.reason}"))
+                log.log(_level(error), "%s: %s", self._settings.fqrn, refusals[-1])
+            except StoreError as error:
+                log.info("%s: %s", self._settings.fqrn, error)
+            if time.monotonic() > deadline:
+                break
+        raise _gravest(refusals or [first], self._settings.fqrn)
+
+    def _ask(self, server: Store, anchors: TrustAnchors, *, fresh: bool) -> Verified:
+        manifest = _document(server, ".cvmfspublished", fresh=fresh)
+        certificate = self._certificate(server, certificate_to_fetch(manifest), fresh=fresh)
+        whitelist = _document(server, ".cvmfswhitelist", fresh=fresh)
+        now = self._clock()
+        verified = anchors.verify(manifest, whitelist, certificate, now)
+        if self._state:
+            self._state.keep(Kept(manifest, whitelist, certificate, now), verified)
+        return verified
+
+    def _certificate(self, server: Store, wanted: ContentHash, *, fresh: bool) -> bytes:
+        """The object as stored: the one that is kept if it is still the one asked for, which trust.py proves again."""
+        try:
+            kept = self._state.kept() if self._state else None
+        except CvfsError as error:
+            log.debug("%s: %s", self._settings.fqrn, error)
+            kept = None
+        if kept and ContentHash.of(kept.certificate, wanted.algorithm, wanted.kind) == wanted:
+            return kept.certificate
+        return _document(server, wanted.path, fresh=fresh)
 
 
-def _last_resort(
-    settings: Settings, anchors: TrustAnchors, state: TrustState | None, failures: list[CvfsError]
-) -> tuple[Verified, bool]:
-    """Without any answer the last good documents serve, judged by the time at which they were accepted."""
-    refused = next((error for error in failures if isinstance(error, TrustError)), None)
-    if refused and state and refused.step in ROLLBACKS:
-        hint = f"; if the repository was created anew, remove {state.directory}"
-        raise TrustError(refused.step, f"{refused.reason}{hint}") from refused
-    if refused:
-        raise refused
+def _document(server: Store, path: str, *, fresh: bool) -> bytes:
+    """A small file, cut when it is longer than any that is accepted: what is cut is refused as what it should be."""
+    data = bytearray()
+    for piece in server.fetch(path, fresh=fresh):
+        data += piece
+        if len(data) > MAX_DOCUMENT:
+            break
+    return bytes(data[: MAX_DOCUMENT + 1])
+
+
+def _level(refusal: TrustError) -> int:
+    return logging.INFO if refusal.step in LAGS else logging.WARNING
+
+
+def _gravest(refusals: list[TrustError], fqrn: str) -> TrustError:
+    """That a server lags is worth telling only if nothing worse happened."""
+    gravest = next((error for error in refusals if error.step not in LAGS), refusals[0])
+    hint = f"; if the repository was created anew or set back: cvfs trust reset {fqrn}"
+    return TrustError(gravest.step, gravest.reason + hint) if gravest.step in ROLLBACKS else gravest
+
+
+def _kept_revision(settings: Settings, plane: DataPlane, cause: CvfsError, now: float) -> Revision:
+    """Without any answer, or if all servers lag, the last good documents serve, judged by the time of their acceptance.
+
+    They are the newest that was ever seen. A refusal for any other reason stays one: somebody has to look at it.
+    """
+    if isinstance(cause, TrustError) and cause.step not in LAGS:
+        raise cause
+    state = trust_state(settings)
     kept = state.kept() if state else None
     if kept is None:
-        raise failures[-1]
-    log.warning("%s: no server answers, going on with the last verified revision: %s", settings.fqrn, failures[-1])
-    return anchors.verify(kept.manifest, kept.whitelist, kept.certificate, kept.accepted), True
+        raise cause
+    anchors = trust_anchors(settings)
+    verified = anchors.verify(kept.manifest, kept.whitelist, kept.certificate, kept.accepted)
+    anchors.check_age(verified.manifest, now)
+    offline = isinstance(cause, StoreError)
+    if not offline:
+        _require_catalog(plane, verified, cause)
+    what = "no server answers" if offline else "all servers lag"
+    trouble = f"{what}, the last verified revision is shown: {cause}"
+    log.warning("%s: %s", settings.fqrn, trouble)
+    return _chosen(settings, plane, verified, trouble, offline=offline)
 
 
-def _fetch(server: Store, now: float) -> Kept:
-    manifest = fetch_document(server, ".cvmfspublished")
-    certificate = fetch_document(server, certificate_to_fetch(manifest).path)
-    return Kept(manifest, fetch_document(server, ".cvmfswhitelist"), certificate, now)
-
-
-def _anchors(settings: Settings, state: TrustState | None) -> TrustAnchors:
-    return TrustAnchors(settings.fqrn, _public_keys(settings), _blacklist(settings), state.seen() if state else None)
-
-
-def _public_keys(settings: Settings) -> tuple[PublicKey, ...]:
-    names = settings.trust.public_keys or tuple(_keys_in(DEFAULT_KEYS_DIR, settings.fqrn))
-    return tuple(_public_key(name) for name in names)
-
-
-def _public_key(name: str) -> PublicKey:
+def _require_catalog(plane: DataPlane, verified: Verified, cause: CvfsError) -> None:
+    """Servers that lag do not have the revision that they should: it must be at hand."""
+    manifest = verified.manifest
     try:
-        return load_public_key(_read_local(name))
-    except FormatError as error:
-        raise UsageError(f"{name}: {error}") from error
+        os.close(plane.contents.open(Wanted(manifest.root_catalog, size=manifest.root_size or None)))
+    except StoreError:
+        raise cause from None
 
 
-def _keys_in(directory: str, fqrn: str) -> Iterable[str]:
-    """The keys of a repository's domain, else all keys there are (FORMAT section 3.3)."""
-    domain = os.path.join(directory, fqrn.partition(".")[2])
-    for place in (domain, directory):
-        found = sorted(name for name in _names_in(place) if name.endswith(".pub"))
-        if found:
-            return [os.path.join(place, name) for name in found]
-    return []
+def _chosen(
+    settings: Settings, plane: DataPlane, verified: Verified, trouble: str = "", *, offline: bool = False
+) -> Revision:
+    """Out of a verified manifest the root catalog that is asked for: its own, or that of a tag or date."""
+    manifest = verified.manifest
+    root, size, name = manifest.root_catalog, manifest.root_size, ""
+    if settings.tag or settings.date:
+        root, size, name = _tagged(settings, plane, verified)
+    return Revision(root, size, verified, name, offline, trouble)
 
 
-def _names_in(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
-
-
-def _blacklist(settings: Settings) -> Blacklist:
-    if settings.trust.blacklist and os.path.exists(settings.trust.blacklist):
-        return parse_blacklist(_read_local(settings.trust.blacklist))
-    return Blacklist()
-
-
-def _read_local(name: str) -> bytes:
-    try:
-        with open(name, "rb") as file:
-            data = file.read(_MAX_LOCAL + 1)
-    except OSError as error:
-        raise UsageError(f"{name}: {error.strerror}") from error
-    if len(data) > _MAX_LOCAL:
-        raise UsageError(f"{name}: longer than {_MAX_LOCAL} bytes, refused")
-    return data
-
-
-def _tagged(settings: Settings, plane: DataPlane, verified: Verified) -> Revision:
-    """The root catalog of a tag or date, out of the verified tag database."""
+def _tagged(settings: Settings, plane: DataPlane, verified: Verified) -> tuple[ContentHash, int, str]:
+    """Root hash, size and name of the tag, out of the verified tag database."""
     manifest = verified.manifest
     wanted = settings.tag or settings.date
     if manifest.history is None:
@@ -165,7 +213,7 @@ def _tagged(settings: Settings, plane: DataPlane, verified: Verified) -> Revisio
     finally:
         os.close(descriptor)
     tag = history.find(settings.tag) if settings.tag else history.at(_seconds(settings.date or ""))
-    return Revision(tag.root_catalog, tag.size, verified, tag.name)
+    return tag.root_catalog, tag.size, tag.name
 
 
 def _seconds(date: str) -> int:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import json
 import logging
 import time
 
@@ -14,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from cvfs import trust
 from cvfs.client.data_plane import connect
-from cvfs.client.manifest_fetch import _seconds, fetch_revision
+from cvfs.client.manifest_fetch import _seconds, fetch_revision, newest_revision
 from cvfs.client.trust_state import TrustState
 from cvfs.compression import ENCODERS
 from cvfs.errors import FormatError, MissingObject, NotFound, TrustError, Unreachable, UsageError
@@ -194,12 +195,13 @@ def test_a_damaged_document_is_refused_and_the_next_server_asked(damaged, public
     with pytest.raises(TrustError) as caught:
         fetch(bad)
     assert caught.value.step == step
-    assert str(caught.value).startswith(f"{step}: ")
+    # With the server that served it.
+    assert str(caught.value).startswith(f"{step}: file://{bad.storage}: ")
     assert TrustState(str(tmp_path / "trust"), FQRN).seen() is None
     assert fetch(bad, good).root_hash == good.manifest.root_catalog
 
 
-def older_revision(published):
+def older_revision_published_later(published):
     published.publish("s4", revision=published.manifest.revision - 1)
 
 
@@ -211,29 +213,172 @@ def same_revision_other_root(published):
     published.publish("s4", revision=published.manifest.revision)
 
 
-def older_whitelist(published):
-    published.vouch(issued="20200101000000")
-
-
 @pytest.mark.parametrize(
     ("go_back", "step"),
     [
-        (older_revision, trust.REVISION_ROLLBACK),
+        (older_revision_published_later, trust.REVISION_FORK),
         (older_timestamp, trust.TIMESTAMP_ROLLBACK),
-        (same_revision_other_root, trust.REVISION_ROLLBACK),
-        (older_whitelist, trust.WHITELIST_ROLLBACK),
+        (same_revision_other_root, trust.REVISION_FORK),
     ],
 )
-def test_nothing_older_than_the_newest_seen_is_taken(publication, fetch, go_back, step):
+def test_another_history_is_refused(publication, fetch, go_back, step):
     fetch(publication(place="newest"))
     old, good = publication(place="old"), publication(place="good")
     go_back(old)
-    with pytest.raises(TrustError) as caught:
+    with pytest.raises(TrustError, match=f"cvfs trust reset {FQRN}") as caught:
         fetch(old)
     assert caught.value.step == step
     assert fetch(old, good).root_hash == good.manifest.root_catalog
     # Who has seen nothing, or keeps nothing, cannot tell.
     assert fetch(old, trust_state=None).verified is not None
+
+
+# --- servers that lag ---------------------------------------------------------------------------------------------------
+
+
+def older_revision(published):
+    earlier = {"revision": published.manifest.revision - 1, "timestamp": published.manifest.timestamp - 1}
+    published.publish("s4", **earlier)
+
+
+def older_whitelist(published):
+    published.vouch(issued="20200101000000")
+
+
+LAGS = [(older_revision, trust.REVISION_ROLLBACK), (older_whitelist, trust.WHITELIST_ROLLBACK)]
+
+
+@pytest.mark.parametrize(("lag", "step"), LAGS)
+def test_a_server_that_lags_is_passed_over_quietly(publication, fetch, caplog, lag, step):
+    newest = publication(place="newest")
+    fetch(newest)
+    behind = publication(place="behind")
+    lag(behind)
+    revision = fetch(behind, newest)
+    assert (revision.root_hash, revision.trouble) == (newest.manifest.root_catalog, "")
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+@pytest.mark.parametrize(("lag", "step"), LAGS)
+def test_if_all_servers_lag_what_was_seen_is_kept(publication, fetch, caplog, lag, step):
+    newest = publication(place="newest")
+    fetch(newest)
+    behind = publication(place="behind")
+    lag(behind)
+    revision = fetch(behind)
+    assert revision.root_hash == newest.manifest.root_catalog
+    assert not revision.offline
+    assert f"all servers lag, the last verified revision is shown: {step}: file://" in revision.trouble
+    assert f"cvfs trust reset {FQRN}" in caplog.text
+    # Who has seen nothing, or keeps nothing, cannot tell.
+    assert fetch(behind, trust_state=None).root_hash == behind.manifest.root_catalog
+
+
+def test_what_was_seen_is_no_use_if_its_catalog_is_nowhere(publication, fetch, tmp_path):
+    fetch(publication(place="newest"))
+    behind = publication(place="behind")
+    older_revision(behind)
+    root = publication(place="another").manifest.root_catalog.path
+    behind.write(root, b"nothing of the kind")
+    with pytest.raises(TrustError) as caught:
+        fetch(behind, cache_dir=str(tmp_path / "empty"))
+    assert caught.value.step == trust.REVISION_ROLLBACK
+
+
+def test_the_newest_revision_is_not_what_was_kept(publication, local_settings):
+    newest = publication(place="newest")
+    settings = local_settings(newest)
+    plane = connect(settings)
+    newest_revision(settings, plane, lambda: NOW)
+    older_revision(newest)
+    with pytest.raises(TrustError) as caught:
+        newest_revision(settings, plane, lambda: NOW)
+    assert caught.value.step == trust.REVISION_ROLLBACK
+    take_away(newest)
+    with pytest.raises(MissingObject):
+        newest_revision(settings, plane, lambda: NOW)
+    plane.close()
+
+
+def test_the_gravest_refusal_is_told(publication, fetch, other_key):
+    fetch(publication(place="newest"))
+    behind, bad = publication(place="behind"), publication(place="bad")
+    older_revision(behind)
+    tamper_whitelist_signature(bad)
+    with pytest.raises(TrustError, match=f"{bad.storage}: not made with a master key") as caught:
+        fetch(behind, bad, behind)
+    assert caught.value.step == trust.WHITELIST_SIGNATURE
+
+
+class Recorded:
+    """A store that answers out of another one, and otherwise if it is not asked past the caches."""
+
+    def __init__(self, store, stale) -> None:
+        self._store = store
+        self._stale = stale
+        self.asked: list[tuple[str, bool]] = []
+
+    def fetch(self, path, *, fresh=False, span=None):
+        self.asked.append((path, fresh))
+        if not fresh and path in self._stale:
+            return iter([self._stale[path]])
+        return self._store.fetch(path, fresh=fresh, span=span)
+
+
+@pytest.fixture
+def behind_a_proxy(local_settings):
+    """Asks for the newest revision through a proxy that holds stale documents; the revision and what was asked for."""
+
+    def ask(published, stale):
+        settings = local_settings(published)
+        plane = connect(settings)
+        proxy = Recorded(plane.store, stale)
+        behind = dataclasses.replace(plane, store=proxy, mirrors=(proxy,))
+        try:
+            return newest_revision(settings, behind, lambda: NOW), proxy.asked
+        finally:
+            plane.close()
+
+    return ask
+
+
+def test_a_proxy_that_holds_an_old_manifest_is_asked_past_its_cache(publication, behind_a_proxy):
+    published = publication()
+    stale = (published.storage / ".cvmfspublished").read_bytes()
+    published.publish("s4")
+    behind_a_proxy(published, {})
+    revision, asked = behind_a_proxy(published, {".cvmfspublished": stale})
+    assert revision.root_hash == published.tag("s4")[0]
+    documents = [".cvmfspublished", ".cvmfswhitelist"]
+    assert asked == [(name, False) for name in documents] + [(name, True) for name in documents]
+
+
+@pytest.mark.parametrize("which", [".cvmfspublished", ".cvmfswhitelist", "certificate"])
+def test_what_a_proxy_has_damaged_is_asked_past_its_cache(publication, behind_a_proxy, which):
+    published = publication()
+    place = published.manifest.certificate.path if which == "certificate" else which
+    damaged = bytearray((published.storage / place).read_bytes())
+    damaged[20] ^= 1
+    assert behind_a_proxy(published, {place: bytes(damaged)})[0].verified
+
+
+def test_the_certificate_at_hand_is_not_fetched_again_but_whitelist_and_manifest_always(publication, behind_a_proxy):
+    published = publication()
+    certificate = published.manifest.certificate.path
+    first = behind_a_proxy(published, {})[1]
+    again = behind_a_proxy(published, {})[1]
+    assert [path for path, _ in first] == [".cvmfspublished", certificate, ".cvmfswhitelist"]
+    assert [path for path, _ in again] == [".cvmfspublished", ".cvmfswhitelist"]
+
+
+@pytest.mark.parametrize("which", [".cvmfspublished", ".cvmfswhitelist", "certificate"])
+def test_a_document_without_an_end_is_refused(publication, fetch, which):
+    published, good = publication(place="bad"), publication(place="good")
+    place = published.manifest.certificate.path if which == "certificate" else which
+    published.write(place, (published.storage / place).read_bytes() + bytes(2**20))
+    with pytest.raises(TrustError, match=str(published.storage)):
+        fetch(published)
+    assert fetch(published, good).verified
 
 
 def test_a_newer_revision_is_taken_and_remembered(publication, fetch):
@@ -254,16 +399,16 @@ def test_the_blacklist(publication, fetch, tmp_path, floor):
     fingerprint = certificate_fingerprint(x509.load_pem_x509_certificate(pem), Algorithm.SHA1)
     blacklist.write_text(f"# refused\n{floor or fingerprint}\n")
     with pytest.raises(TrustError) as caught:
-        fetch(published, blacklist=str(blacklist))
+        fetch(published, blacklists=(str(blacklist),))
     assert caught.value.step == (trust.REVISION_BLACKLIST if floor else trust.CERTIFICATE_BLACKLIST)
-    assert fetch(published, blacklist=str(tmp_path / "none")).verified
+    assert fetch(published, blacklists=(str(tmp_path / "none"),)).verified
 
 
 def test_a_blacklist_too_long_to_read_is_not_cut(publication, fetch, tmp_path):
     blacklist = tmp_path / "blacklist"
     blacklist.write_bytes(b"#" * 2**20 + b"\n<tiny.example.org 7\n")
     with pytest.raises(UsageError, match="blacklist: longer than"):
-        fetch(publication(), blacklist=str(blacklist))
+        fetch(publication(), blacklists=(str(blacklist),))
 
 
 def test_keys(publication, fetch, tmp_path, other_key):
@@ -282,21 +427,21 @@ def test_keys(publication, fetch, tmp_path, other_key):
         fetch(published, public_keys=(str(wrong),))
 
 
-def test_keys_of_the_domain_come_before_all_others(publication, fetch, tmp_path, monkeypatch):
+def test_keys_of_the_domain_come_before_all_others(publication, fetch, tmp_path):
     published = publication()
-    monkeypatch.setattr("cvfs.client.manifest_fetch.DEFAULT_KEYS_DIR", str(tmp_path / "keys"))
+    keys = {"public_keys": (), "keys_dir": str(tmp_path / "keys")}
     with pytest.raises(TrustError) as caught:
-        fetch(published, public_keys=())
+        fetch(published, **keys)
     assert caught.value.step == trust.MASTER_KEY
     key = published.repository.public_key.read_bytes()
     (tmp_path / "keys" / "example.org").mkdir(parents=True)
     (tmp_path / "keys" / "any.pub").write_bytes(key)
-    assert fetch(published, public_keys=()).verified
+    assert fetch(published, **keys).verified
     (tmp_path / "keys" / "example.org" / "broken.pub").write_bytes(b"garbage")
     with pytest.raises(UsageError, match=r"broken\.pub"):
-        fetch(published, public_keys=())
+        fetch(published, **keys)
     (tmp_path / "keys" / "example.org" / "broken.pub").write_bytes(key)
-    assert fetch(published, public_keys=()).verified
+    assert fetch(published, **keys).verified
 
 
 # --- offline ----------------------------------------------------------------------------------------------------------
@@ -359,11 +504,11 @@ def test_a_server_that_lies_is_not_the_same_as_none(publication, fetch):
 def test_kept_documents_are_verified_anew(publication, fetch, tmp_path, document, step):
     published = publication()
     fetch(published)
-    state = TrustState(str(tmp_path / "trust"), FQRN)
-    kept = state.kept()
-    flipped = bytearray(getattr(kept, document))
-    flipped[-1] ^= 1
-    state.keep(dataclasses.replace(kept, **{document: bytes(flipped)}), state.seen())
+    position = ["manifest", "whitelist", "certificate"].index(document) + 2
+    file = tmp_path / "trust" / FQRN / "documents.json"
+    kept = json.loads(file.read_bytes())
+    kept[position] = kept[position][:-1] + chr(ord(kept[position][-1]) ^ 1)
+    file.write_text(json.dumps(kept))
     take_away(published)
     with pytest.raises(TrustError) as caught:
         fetch(published)
@@ -373,8 +518,8 @@ def test_kept_documents_are_verified_anew(publication, fetch, tmp_path, document
 def test_kept_documents_older_than_the_newest_seen_are_refused(publication, fetch, tmp_path):
     published = publication()
     fetch(published)
-    state = TrustState(str(tmp_path / "trust"), FQRN)
-    state.keep(state.kept(), dataclasses.replace(state.seen(), revision=7))
+    seen = TrustState(str(tmp_path / "trust"), FQRN).seen()
+    (tmp_path / "trust" / FQRN / "seen.json").write_bytes(dataclasses.replace(seen, revision=7).serialise())
     take_away(published)
     with pytest.raises(TrustError) as caught:
         fetch(published)
@@ -387,7 +532,7 @@ def test_damaged_state_is_refused_and_says_what_to_do(publication, fetch, tmp_pa
     fetch(published)
     take_away(published)
     (tmp_path / "trust" / FQRN / name).write_bytes(b"{")
-    with pytest.raises(FormatError, match="remove"):
+    with pytest.raises(FormatError, match=f"{name}: .*(remove it|cvfs trust reset {FQRN})"):
         fetch(published)
 
 

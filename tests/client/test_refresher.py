@@ -4,20 +4,26 @@ import itertools
 import logging
 import stat
 import threading
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from cvfs.attributes import Attributes
-from cvfs.client import refresher
+from cvfs.client import refresher, schedule, succession
 from cvfs.client.inodes import ROOT
 from cvfs.client.manifest_fetch import Revision
 from cvfs.client.reading import MAX_READ
-from cvfs.client.refresher import Refresher, newer_revision
+from cvfs.client.refresher import Freshness, Refresher, newer_revision
 from cvfs.client.repository import Repository
+from cvfs.client.schedule import Schedule
 from cvfs.client.volume import Volume
-from cvfs.errors import CorruptObject, FormatError, NotFound, TrustError, Unreachable
+from cvfs.errors import CorruptObject, FormatError, Locked, NotFound, StoreError, TrustError, Unreachable
 from cvfs.format.dirent import DirectoryEntry, Flag
+from cvfs.format.whitelist import stamp
+from cvfs.hashes import Algorithm, ContentHash, ObjectKind
+from cvfs.trust import Limits
 
 TAGS = ("s1", "s2", "s3", "s4", "s5")
 PLACE = int(Flag.NESTED_MOUNTPOINT | Flag.NESTED_ROOT | Flag.BIND_MOUNTPOINT)
@@ -312,15 +318,16 @@ def test_a_walk_without_end_does_not_keep_us_for_ever(walker):
     walker.kernel.check_against(walker.after, walker.paths)
 
 
-def test_a_late_directory_that_cannot_be_compared_is_forgotten(walker, monkeypatch, caplog):
-    compare = refresher.directory_differences
+@pytest.mark.parametrize("error", [Unreachable("gone"), OSError(24, "Too many open files")])
+def test_a_late_directory_that_cannot_be_compared_is_forgotten(walker, monkeypatch, caplog, error):
+    compare = succession.directory_differences
 
     def compare_unless_late(old, new, path):
         if walker.shown.repository is walker.after:
-            raise Unreachable("gone")
+            raise error
         return compare(old, new, path)
 
-    monkeypatch.setattr(refresher, "directory_differences", compare_unless_late)
+    monkeypatch.setattr(succession, "directory_differences", compare_unless_late)
     assert walker.follower.refresh()
     assert "1 directories are forgotten" in caplog.text
     assert ("entry", ROOT, walker.learned[-1][1:]) in walker.kernel.calls
@@ -369,74 +376,153 @@ def test_a_catalog_that_cannot_be_had_changes_nothing(publication, opened):
     assert {entry.content for entry in before.plane.cache.entries() if entry.held} == held
 
 
+class Clock:
+    """Two clocks that run together, and no chance: what is spread is spread by `spread`."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+        self.spread = 1.0
+
+    def schedule(self, ttl: int = 240, max_ttl: float | None = None) -> Schedule:
+        return Schedule(ttl, max_ttl, lambda: self.now - 1_000_000_000, lambda low, high: self.spread)
+
+
 @pytest.fixture
 def clock():
-    return SimpleNamespace(now=1_800_000_000.0)
+    return Clock()
 
 
-def test_when_an_attempt_fails_it_is_tried_again_soon(between, clock, caplog):
-    shown, kernel, _, _ = between("s1", "s5")
-    follower = Refresher(shown, kernel, fail_with(Unreachable("no route")), lambda: clock.now)
+@pytest.fixture
+def follow(between, clock):
+    """A volume at s1, and what follows it with the fetch that is given."""
+
+    def make(fetch):
+        shown, kernel, _, after = between("s1", "s5")
+        follower = Refresher(shown, kernel, fetch or (lambda _: after), lambda: clock.now, clock.schedule())
+        return shown, follower, after
+
+    return make
+
+
+def test_when_an_attempt_fails_it_is_tried_again_soon(follow, clock, caplog):
+    _, follower, _ = follow(fail_with(Unreachable("no route")))
     assert follower.due == clock.now + 240
     clock.now += 240
     follower._attempt()
-    assert follower.due == clock.now + refresher.RETRY_AFTER
-    assert follower.freshness.trouble == "no route"
-    assert (follower.freshness.checked, follower.freshness.succeeded) == (clock.now, clock.now - 240)
+    assert follower.due == clock.now + schedule.FIRST_RETRY
+    assert follower.freshness == Freshness(clock.now, clock.now - 240, "no route", offline_since=clock.now)
     assert caplog.records[-1].levelno == logging.WARNING
+    assert "no route; next attempt in 30 s" in caplog.text
 
 
-def test_a_refused_revision_is_louder_than_a_broken_network(between, clock, caplog):
-    shown, kernel, _, _ = between("s1", "s5")
-    follower = Refresher(shown, kernel, fail_with(TrustError("manifest signature", "forged")), lambda: clock.now)
+def test_the_same_trouble_is_logged_once(follow, clock, caplog):
+    _, follower, _ = follow(fail_with(Unreachable("no route")))
+    for _ in range(3):
+        follower._attempt()
+    follower._fetch = fail_with(Unreachable("another"))
+    follower._attempt()
+    follower._fetch = lambda _: None
+    follower._attempt()
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [line.partition(";")[0].rpartition(": ")[2] for line in lines] == [
+        "no route",
+        "another",
+        "follows the repository again",
+    ]
+
+
+def test_a_refused_revision_is_louder_than_a_broken_network(follow, clock, caplog):
+    _, follower, _ = follow(fail_with(TrustError("manifest signature", "forged")))
     follower._attempt()
     assert caplog.records[-1].levelno == logging.ERROR
     assert "manifest signature: forged" in follower.freshness.trouble
 
 
-def test_a_bug_does_not_end_the_following(between, clock, caplog):
-    shown, kernel, _, _ = between("s1", "s5")
-    follower = Refresher(shown, kernel, fail_with(KeyError("bug")), lambda: clock.now)
+def test_a_bug_does_not_end_the_following(follow, clock, caplog):
+    _, follower, _ = follow(fail_with(KeyError("bug")))
     follower._attempt()
     assert "Traceback" in caplog.text
     assert follower.freshness.trouble == "KeyError: 'bug'"
-    assert follower.due == clock.now + refresher.RETRY_AFTER
+    assert follower.due == clock.now + schedule.FIRST_RETRY
 
 
-def test_a_success_ends_the_trouble(between, clock):
-    shown, kernel, _, after = between("s1", "s5")
-    follower = Refresher(shown, kernel, fail_with(Unreachable("x")), lambda: clock.now)
+def test_a_success_ends_the_trouble(follow, clock):
+    shown, follower, after = follow(fail_with(Unreachable("x")))
     follower._attempt()
     follower._fetch = lambda _: after
     clock.now += 180
     follower._attempt()
-    assert follower.freshness == refresher.Freshness(clock.now, clock.now, "")
+    assert follower.freshness == Freshness(clock.now, clock.now)
     assert shown.repository is after
+    assert follower.due == clock.now + 240
 
 
-@pytest.mark.parametrize(
-    ("ttl", "max_ttl", "interval"),
-    [
-        (240, None, 240),
-        (900, 180.0, 180),
-        (60, 180.0, 60),
-        (0, None, 10),
-        (-5, None, 10),
-        (240, 1.0, 10),
-        (2**63, None, 7 * 86400),
-        (10**400, None, 7 * 86400),
-        (10**400, 60.0, 60),
-    ],
-)
-def test_how_often(clock, ttl, max_ttl, interval):
-    root = SimpleNamespace(ttl=ttl)
-    repository = SimpleNamespace(
-        tree=SimpleNamespace(root=lambda: root),
-        settings=SimpleNamespace(max_ttl=max_ttl),
-        revision=SimpleNamespace(offline=False),
-    )
-    follower = Refresher(SimpleNamespace(repository=repository), None, lambda _: None, lambda: clock.now)
-    assert follower.due - clock.now == interval
+def test_who_asks_by_hand_is_told_and_so_is_everybody_else(follow, clock):
+    _, follower, _ = follow(fail_with(Unreachable("x")))
+    with pytest.raises(Unreachable):
+        follower.refresh()
+    assert follower.freshness.trouble == "x"
+    follower._fetch = lambda _: None
+    assert not follower.refresh()
+    assert follower.freshness.trouble == ""
+
+
+def test_since_when_it_is_offline(follow, clock):
+    """From the first check that found nobody to the first that found somebody, whatever he said."""
+    _, follower, _ = follow(fail_with(Unreachable("x")))
+    began = clock.now
+    for _ in range(3):
+        follower._attempt()
+        assert follower.freshness.offline_since == began
+        clock.now += 100
+    follower._fetch = fail_with(TrustError("manifest signature", "forged"))
+    follower._attempt()
+    assert follower.freshness.offline_since is None
+    follower._fetch = fail_with(Unreachable("x"))
+    follower._attempt()
+    assert follower.freshness.offline_since == clock.now
+
+
+def test_two_checks_at_a_time_are_one_after_the_other(follow):
+    inside, leave, order = threading.Event(), threading.Event(), []
+
+    def fetch(_):
+        order.append("begin")
+        inside.set()
+        leave.wait(60)
+        order.append("end")
+
+    _, follower, _ = follow(fetch)
+    threads = [threading.Thread(target=follower.refresh) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert inside.wait(60)
+    leave.set()
+    for thread in threads:
+        thread.join(60)
+    assert order == ["begin", "end"] * 2
+
+
+def test_a_check_that_takes_long_is_not_waited_for_by_others(follow, monkeypatch):
+    inside, leave = threading.Event(), threading.Event()
+
+    def fetch(_):
+        inside.set()
+        leave.wait(60)
+
+    _, follower, _ = follow(fetch)
+    first = threading.Thread(target=follower.refresh)
+    first.start()
+    assert inside.wait(60)
+    monkeypatch.setattr(refresher, "PATIENCE", 0.01)
+    before = follower.freshness
+    for ask in (follower.refresh, lambda: follower.show(None), lambda: follower.reload(None)):
+        with pytest.raises(Locked, match="under way"):
+            ask()
+    assert follower.freshness is before
+    leave.set()
+    first.join(60)
+    assert not first.is_alive()
 
 
 def test_a_mount_that_began_offline_says_so_and_asks_again_soon(publication, opened, clock):
@@ -445,31 +531,190 @@ def test_a_mount_that_began_offline_says_so_and_asks_again_soon(publication, ope
     manifest = published.storage / ".cvmfspublished"
     text = manifest.read_bytes()
     manifest.unlink()
-    follower = Refresher(Volume(opened(published)), None, newer_revision, lambda: clock.now)
-    assert "no server answered" in follower.freshness.trouble
-    assert follower.due - clock.now <= refresher.RETRY_AFTER
+    volume = Volume(opened(published))
+    follower = Refresher(volume, None, newer_revision, lambda: clock.now, clock.schedule())
+    assert "no server answers" in follower.freshness.trouble
+    assert follower.freshness.offline_since == clock.now
+    assert follower.due - clock.now == schedule.FIRST_RETRY
     manifest.write_bytes(text)
     follower._attempt()
-    assert follower.freshness == refresher.Freshness(clock.now, clock.now)
+    assert follower.freshness == Freshness(clock.now, clock.now)
+    assert not volume.repository.revision.offline
 
 
-def test_the_thread_attempts_when_it_is_due_and_ends_when_told(between, clock):
-    shown, kernel, _, after = between("s1", "s5")
+def test_a_mount_that_began_while_all_servers_lag_says_so(publication, opened, clock):
+    published = publication()
+    opened(published)
+    published.publish("s4", revision=published.manifest.revision - 1, timestamp=published.manifest.timestamp - 1)
+    follower = Refresher(Volume(opened(published)), None, newer_revision, lambda: clock.now, clock.schedule())
+    assert "all servers lag" in follower.freshness.trouble
+    assert follower.freshness.offline_since is None
+
+
+def test_the_thread_attempts_when_it_is_due_and_ends_when_told(follow, clock):
     asked = threading.Event()
 
     def fetch(_):
         asked.set()
-        return after
 
-    follower = Refresher(shown, kernel, fetch, lambda: clock.now)
-    follower.due = clock.now
+    _, follower, _ = follow(fetch)
+    clock.now += 240
     follower.start()
     thread = next(thread for thread in threading.enumerate() if thread.name == "refresher")
-    assert asked.wait(20)
+    assert asked.wait(60)
     follower.stop()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
-    assert shown.repository is after
+
+
+def test_a_shorter_time_to_live_counts_at_once(follow, clock):
+    _, follower, _ = follow(None)
+    assert follower.max_ttl is None
+    follower.set_max_ttl(60)
+    assert (follower.max_ttl, follower.due) == (60, clock.now + 60)
+    assert follower._wake.is_set()
+    follower.set_max_ttl(0)
+    assert (follower.max_ttl, follower.due) == (None, clock.now + 60)
+
+
+# --- whitelists that are about to expire --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def expiring(publication, opened, clock):
+    """What follows a mounted publication, whose whitelist then expires in so many hours, and that."""
+
+    def make(hours, **changes):
+        published = publication()
+        shown = Volume(opened(published, **changes))
+        follower = Refresher(shown, KernelModel(shown), newer_revision, lambda: clock.now, clock.schedule())
+        published.vouch(expires=stamp(time.time() + 3600 * hours))
+        clock.now = time.time()
+        return follower, shown, published
+
+    return make
+
+
+def reminders(caplog) -> int:
+    return sum("the whitelist expires in" in record.getMessage() for record in caplog.records)
+
+
+def test_an_expiry_is_announced_once_a_day(expiring, clock, caplog):
+    follower, shown, published = expiring(24 * 7 - 1)
+    follower.refresh()
+    follower.refresh()
+    assert reminders(caplog) == 1
+    assert "the whitelist expires in 6 days" in caplog.text
+    assert shown.repository.revision.whitelist_expires == published.whitelist.expires
+    clock.now += 86400
+    follower.refresh()
+    assert reminders(caplog) == 2
+    assert "the whitelist expires in 5 days" in caplog.text
+
+
+@pytest.mark.parametrize(("hours", "days", "count"), [(24 * 9, 7, 0), (24 * 9, 10, 1), (12, 0, 0), (12, 1, 1)])
+def test_when_to_announce_it_is_a_parameter(expiring, caplog, hours, days, count):
+    follower, _, _ = expiring(hours, whitelist_warn_days=days)
+    follower.refresh()
+    assert reminders(caplog) == count
+
+
+def test_a_whitelist_that_expires_while_mounted_is_trouble_and_no_more(expiring, caplog):
+    follower, shown, published = expiring(-1)
+    before = shown.repository
+    follower._attempt()
+    assert shown.repository is before
+    assert before.read("/names/x") is not None
+    assert follower.freshness.trouble.startswith("whitelist expiry: file://")
+    published.vouch(expires="20990101000000")
+    follower._attempt()
+    assert follower.freshness.trouble == ""
+    assert shown.repository.revision.whitelist_expires == "20990101000000"
+
+
+def test_a_revision_that_is_blacklisted_while_mounted_is_trouble_until_there_is_a_newer_one(
+    publication, opened, clock, tmp_path
+):
+    published, blacklist = publication(), tmp_path / "blacklist"
+    shown = Volume(opened(published, blacklists=(str(tmp_path / "none"), str(blacklist))))
+    follower = Refresher(shown, KernelModel(shown), newer_revision, lambda: clock.now, clock.schedule())
+    blacklist.write_text(f"<{published.fqrn} 7\n")
+    follower._attempt()
+    assert follower.freshness.trouble.startswith("revision blacklist: ")
+    assert shown.repository.number == 6
+    published.publish("s4")
+    follower._attempt()
+    assert follower.freshness.trouble == ""
+
+
+def test_a_manifest_that_is_too_old_while_mounted_is_trouble(publication, opened, clock):
+    published = publication()
+    shown = Volume(opened(published))
+    follower = Refresher(shown, KernelModel(shown), newer_revision, lambda: clock.now, clock.schedule())
+    follower.reload(
+        replace(shown.repository.settings, trust=replace(shown.repository.settings.trust, limits=Limits(age=60)))
+    )
+    published.publish(timestamp=int(time.time()) - 3600)
+    assert follower.due == clock.now
+    follower._attempt()
+    assert follower.freshness.trouble.startswith("manifest age: ")
+    published.publish(timestamp=int(time.time()))
+    follower._attempt()
+    assert follower.freshness.trouble == ""
+
+
+# --- other settings, other root catalogs --------------------------------------------------------------------------------
+
+
+def test_other_settings_count_from_the_next_check_on(publication, opened, clock, tmp_path):
+    published = publication()
+    shown = Volume(opened(published))
+    follower = Refresher(shown, KernelModel(shown), newer_revision, lambda: clock.now, clock.schedule())
+    settings = shown.repository.settings
+    wrong = replace(settings, max_ttl=120, trust=replace(settings.trust, public_keys=(str(tmp_path / "none.pub"),)))
+    follower.reload(wrong)
+    assert (follower.due, follower.max_ttl, follower._wake.is_set()) == (clock.now, 120, True)
+    follower._attempt()
+    assert "none.pub: No such file" in follower.freshness.trouble
+    follower.reload(settings)
+    published.publish("s4")
+    follower._attempt()
+    assert follower.freshness.trouble == ""
+    assert shown.repository.settings is settings
+    assert follower.max_ttl is None
+
+
+def test_another_root_catalog_is_shown_until_somebody_asks_for_the_newest(publication, opened, clock):
+    published = publication()
+    shown = Volume(opened(published))
+    kernel, newest = KernelModel(shown), shown.repository.revision.root_hash
+    follower = Refresher(shown, kernel, newer_revision, lambda: clock.now, clock.schedule())
+    for path, entry in tree_of(shown.repository).items():
+        kernel.look(path, entry)
+    paths = set(tree_of(shown.repository))
+    root, _ = published.tag("s2")
+    follower.show(root)
+    assert shown.repository.revision.root_hash == root
+    kernel.check_against(shown.repository, paths | set(tree_of(shown.repository)))
+    assert follower.held
+    follower.set_max_ttl(60)
+    assert follower.held
+    assert follower.due > clock.now + 30 * 86400
+    assert follower.refresh()
+    assert shown.repository.revision.root_hash == newest
+    kernel.check_against(shown.repository, paths)
+    assert not follower.held
+
+
+def test_a_root_catalog_that_is_not_there_changes_nothing(publication, opened, clock):
+    published = publication()
+    shown = Volume(opened(published))
+    before = shown.repository
+    follower = Refresher(shown, KernelModel(shown), newer_revision, lambda: clock.now, clock.schedule())
+    with pytest.raises(StoreError):
+        follower.show(ContentHash.of(b"nowhere", Algorithm.SHA1, ObjectKind.CATALOG))
+    assert shown.repository is before
+    assert not follower.held
 
 
 # --- the newest revision ----------------------------------------------------------------------------------------------
@@ -490,7 +735,7 @@ def test_offline_is_no_new_revision(publication, opened):
     published = publication()
     current = opened(published)
     (published.storage / ".cvmfspublished").unlink()
-    with pytest.raises(Unreachable, match="no server answers"):
+    with pytest.raises(StoreError, match="cvmfspublished"):
         newer_revision(current)
 
 

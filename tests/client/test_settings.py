@@ -10,6 +10,7 @@ from cvfs.client.settings.mount import MountSettings
 from cvfs.client.settings.trust import TrustSettings
 from cvfs.errors import FormatError, UsageError
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
+from cvfs.trust import Limits
 
 FQRN = "sw.example.org"
 HEX = "0123456789abcdef0123456789abcdef01234567"
@@ -21,7 +22,7 @@ def test_defaults_are_those_of_the_original():
         fqrn=FQRN,
         cache=CacheSettings("/var/lib/cvmfs/shared", 4000 * 2**20),
         mount=MountSettings("/var/lib/cvmfs/shared"),
-        trust=TrustSettings((), "/etc/cvmfs/blacklist", "/var/lib/cvmfs/trust"),
+        trust=TrustSettings(blacklists=("/etc/cvmfs/blacklist",), state="/var/lib/cvmfs/trust"),
     )
     assert not got.pinned
 
@@ -38,6 +39,13 @@ def test_defaults_are_those_of_the_original():
         ("CVMFS_SERVER_URL", " ;; ", "network.servers", ()),
         ("CVMFS_EXTERNAL_URL", "http://x/", "network.external_servers", ("http://x",)),
         ("CVMFS_PUBLIC_KEY", "/k/a.pub:/k/b.pub", "trust.public_keys", ("/k/a.pub", "/k/b.pub")),
+        ("CVMFS_KEYS_DIR", "/k", "trust.keys_dir", "/k"),
+        ("CVMFS_KEYS_DIR", "", "trust.keys_dir", "/etc/cvmfs/keys"),
+        ("CVMFS_BLACKLIST", "/b:/c/blacklist", "trust.blacklists", ("/b", "/c/blacklist")),
+        ("CVMFS_BLACKLIST", "", "trust.blacklists", ()),
+        ("CVFS_MINIMUM_REVISION", "17", "trust.limits", Limits(revision=17)),
+        ("CVFS_MAX_MANIFEST_AGE", "36", "trust.limits", Limits(age=36 * 3600)),
+        ("CVFS_WHITELIST_WARN_DAYS", "3", "trust.whitelist_warn_days", 3),
         ("CVMFS_HTTP_PROXY", "DIRECT", "network.proxy", None),
         ("CVMFS_HTTP_PROXY", "", "network.http_proxy", "DIRECT"),
         ("CVMFS_HTTP_PROXY", "http://p:3128;DIRECT", "network.proxy", "http://p:3128"),
@@ -220,7 +228,10 @@ def test_relative_places_are_made_absolute(tmp_path, monkeypatch):
     assert got.cache.directory == got.mount.workspace == f"{tmp_path}/c/shared"
     assert got.trust.state == f"{tmp_path}/c/trust"
     assert got.trust.public_keys == (f"{tmp_path}/k.pub", "/abs.pub")
-    assert not got.trust.blacklist
+    assert got.trust.blacklists == ()
+    places = {"CVMFS_BLACKLIST": "b:/abs", "CVMFS_KEYS_DIR": "keys"}
+    trust = settings_from(FQRN, places).with_absolute_places().trust
+    assert (trust.blacklists, trust.keys_dir) == ((f"{tmp_path}/b", "/abs"), f"{tmp_path}/keys")
 
 
 def test_relative_places_of_the_view_are_made_absolute(tmp_path, monkeypatch):
