@@ -102,6 +102,12 @@ class CatalogTree:
             mountpoints = list(self._open)
         return [self._descend(path, wait=False).nested for path in mountpoints]
 
+    def detach_nested(self) -> None:
+        """Let go of every catalog but the root; they are opened again when they are needed."""
+        with self._lock:
+            for mountpoint in [path for path in self._open if path]:
+                del self._open[mountpoint]
+
     def _descend(self, path: bytes, *, wait: bool, below: bool = True) -> _Branch:
         """The deepest branch whose mountpoint is a prefix of `path`; with `below=False` not `path` itself."""
         branch = self._root

@@ -1,6 +1,7 @@
 """What a running mount answers to `cvmfs_talk`: the words of the original, each group of commands a module of its own."""
 
 from cvfs.client.observe.mounted import Mounted
+from cvfs.client.talk.cache import CacheCommands
 from cvfs.client.talk.commands import Command, Commands
 from cvfs.client.talk.process import ProcessCommands
 from cvfs.client.talk.revision import RevisionCommands
@@ -10,5 +11,5 @@ __all__ = ["Command", "Commands", "all_commands"]
 
 def all_commands(mounted: Mounted) -> Commands:
     """Every command of a mount."""
-    groups = (ProcessCommands(mounted), RevisionCommands(mounted))
+    groups = (ProcessCommands(mounted), RevisionCommands(mounted), CacheCommands(mounted))
     return Commands([command for group in groups for command in group.commands()])
