@@ -1,14 +1,13 @@
 """The options that say which repository and how: shared by every command that reads one."""
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from cvfs.client.settings import Settings, parse_configuration, settings_from
-from cvfs.client.settings.cache import DEFAULT_CACHE_BASE
+from cvfs.client.settings import Settings
 from cvfs.errors import UsageError
+from cvfs_tools.configuration_sources import PREFIXES, Sources, check_mountable, settings_of, tell_warnings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -22,6 +21,7 @@ _OPTIONS = (
     click.option(
         "--root-hash", metavar="HASH", help="A root catalog instead of the newest revision  [CVMFS_ROOT_HASH]"
     ),
+    click.option("--etc", metavar="DIR", help="Configuration tree in place of /etc/cvmfs  [CVFS_ETC]"),
     click.option(
         "-o", "options", metavar="KEY=VALUE[,…]", multiple=True, help="CVMFS_* parameters; config=FILE[:FILE]"
     ),
@@ -49,6 +49,9 @@ _MOUNT_WORDS = frozenset(
     "relatime",
     "async",
 }
+# Mount options of the original and what they mean as parameters.
+_SWITCHES = {"disable_watchdog": ("CVFS_WATCHDOG", "no"), "cvmfs_suid": ("CVMFS_SUID", "yes")}
+_RENAMED = {"log": "CVFS_LOG", "uid": "CVFS_UID", "gid": "CVFS_GID"}
 
 
 def repository_options(function: Function) -> Function:
@@ -58,50 +61,47 @@ def repository_options(function: Function) -> Function:
     return function
 
 
-def settings(repository: str, *, options: tuple[str, ...] = (), **named: object) -> Settings:
-    """The settings for a repository named by its fqrn or by its URL. Later sources win: files, environment, options."""
+def settings(
+    repository: str,
+    *,
+    options: tuple[str, ...] = (),
+    etc: str | None = None,
+    mounting: bool = False,
+    **named: object,
+) -> Settings:
+    """The settings for a repository named by its fqrn, its short name or its URL.
+
+    Later sources win: files, environment, options. What is left out of the files is told in the log. With `mounting` a
+    repository that the site does not allow is refused. Raises UsageError, FormatError.
+    """
+    configuration = sources(options, etc, **named).configuration(repository)
+    tell_warnings(configuration)
+    if mounting:
+        check_mountable(configuration)
+    return settings_of(configuration)
+
+
+def sources(options: tuple[str, ...] = (), etc: str | None = None, **named: object) -> Sources:
+    """What the command line says, as the options gave it. Raises UsageError for words that are not known."""
     words = [word for option in options for word in option.split(",") if word]
-    assigned = dict(word.split("=", 1) for word in words if "=" in word)
-    parameters = _files(assigned.pop("config", ""))
-    parameters |= {name: value for name, value in os.environ.items() if name.startswith(("CVMFS_", "CVFS_"))}
-    parameters |= {name: value for name, value in assigned.items() if name.startswith(("CVMFS_", "CVFS_"))}
-    parameters |= {_NAMES[key]: str(value) for key, value in named.items() if value is not None}
     _check_words(words)
-    if "://" in repository:
-        parameters["CVMFS_SERVER_URL"] = repository
-        repository = repository.partition(";")[0].rstrip("/").rpartition("/")[2]
-    return settings_from(repository, _with_places(parameters))
+    assigned = dict(_SWITCHES[word] if word in _SWITCHES else word.partition("=")[::2] for word in words)
+    files = tuple(filter(None, assigned.get("config", "").split(":")))
+    given = {_RENAMED.get(name, name): value for name, value in assigned.items()}
+    given = {name: value for name, value in given.items() if name.startswith(PREFIXES)}
+    given |= {_NAMES[key]: str(value) for key, value in named.items() if value is not None}
+    return Sources(given, files, etc or assigned.get("etc") or etc_of_group())
 
 
-def _files(names: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in filter(None, names.split(":")):
-        try:
-            with open(name, encoding="utf-8", errors="surrogateescape") as file:
-                text = file.read()
-        except OSError as error:
-            raise UsageError(f"-o config={name}: {error.strerror}") from error
-        found |= parse_configuration(text, name)
-    return found
+def etc_of_group() -> str | None:
+    """The tree that was named before the verb: `cvfs --etc DIR verb`."""
+    context = click.get_current_context(silent=True)
+    return context.find_root().params.get("etc") if context else None
 
 
 def _check_words(words: list[str]) -> None:
     for word in words:
         name = word.split("=", 1)[0]
-        known = (
-            name.startswith(("CVMFS_", "CVFS_", "x-"))
-            or name in _MOUNT_WORDS
-            or name in ("config", "log", "uid", "gid")
-        )
-        if not known:
+        own = name in ("config", "etc", *_RENAMED, *_SWITCHES)
+        if not own and not name.startswith((*PREFIXES, "x-")) and name not in _MOUNT_WORDS:
             raise UsageError(f"-o {word}: unknown option, give CVMFS_* parameters or config=FILE")
-
-
-def _with_places(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Without root the cache lies in the user's own place, not in /var/lib."""
-    found = dict(parameters)
-    if os.geteuid() != 0:
-        cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        found.setdefault("CVMFS_CACHE_BASE", os.path.join(cache_home, "cvfs"))
-    found.setdefault("CVMFS_CACHE_BASE", DEFAULT_CACHE_BASE)
-    return found

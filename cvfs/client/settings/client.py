@@ -10,6 +10,7 @@ from cvfs.client.settings.cache import CacheSettings
 from cvfs.client.settings.mount import MountSettings
 from cvfs.client.settings.network import NetworkSettings
 from cvfs.client.settings.parameters import Parameters, parse_root_hash
+from cvfs.client.settings.tree import DEFAULT_MOUNT_DIR
 from cvfs.client.settings.trust import TrustSettings, beside
 from cvfs.client.settings.view import ViewSettings
 from cvfs.errors import UsageError
@@ -19,7 +20,7 @@ from cvfs.hashes import ContentHash
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that decides how one repository is read. `max_ttl` in seconds."""
+    """Everything that decides how one repository is read. `max_ttl` in seconds; by itself it is mounted below `mount_dir`."""
 
     fqrn: str
     network: NetworkSettings = field(default_factory=NetworkSettings)
@@ -32,6 +33,7 @@ class Settings:
     root_hash: ContentHash | None = None
     auto_update: bool = True
     max_ttl: float | None = None
+    mount_dir: str = DEFAULT_MOUNT_DIR
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -67,6 +69,7 @@ def settings_from(fqrn: str, parameters: Mapping[str, str]) -> Settings:
         root_hash=get.root_hash("CVMFS_ROOT_HASH"),
         auto_update=get.flag("CVMFS_AUTO_UPDATE", default=True),
         max_ttl=get.number("CVMFS_MAX_TTL", 0) * 60 or None,
+        mount_dir=get.optional("CVMFS_MOUNT_DIR") or DEFAULT_MOUNT_DIR,
         variables=get.all(),
     )
 

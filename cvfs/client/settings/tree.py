@@ -15,6 +15,10 @@ from cvfs.format.fqrn import check_fqrn
 
 CONFIG_REPOSITORY = "CVMFS_CONFIG_REPOSITORY"
 DEFAULT_MOUNT_DIR = "/cvmfs"
+# What a command line says of the repository that it names says nothing of the configuration repository.
+_OF_ONE_REPOSITORY = frozenset(
+    ("CVMFS_SERVER_URL", "CVMFS_EXTERNAL_URL", "CVMFS_PUBLIC_KEY", "CVMFS_KEYS_DIR", "CVMFS_ROOT_HASH")
+) | {"CVMFS_REPOSITORY_TAG", "CVMFS_REPOSITORY_DATE", "CVFS_MINIMUM_REVISION", "CVFS_MAX_MANIFEST_AGE"}
 _ON = frozenset(("yes", "on", "1", "true"))
 
 
@@ -112,7 +116,8 @@ class Tree:
             return None
         check_fqrn(name)
         # Its own configuration comes from this machine alone: it cannot say where it is found.
-        copy = self.fetch(Tree(self.etc, self.fixed, self.environment).of(name))
+        fixed = {given: value for given, value in self.fixed.items() if given not in _OF_ONE_REPOSITORY}
+        copy = self.fetch(Tree(self.etc, fixed, self.environment).of(name))
         if copy.warning:
             script.warnings.append(copy.warning)
         if copy.directory:
