@@ -1,9 +1,12 @@
 """Which cache the settings mean, and what goes into it: the one place that knows every kind; it fetches nothing."""
 
+import os
+
 from cvfs.client.cache import alien, ram, tiered
 from cvfs.client.cache.base import Cache
 from cvfs.client.cache.object_cache import ObjectCache
 from cvfs.client.settings.cache import CacheInstance, CacheSettings, PosixCache, RamCache
+from cvfs.errors import UsageError
 from cvfs.store.base import Contents
 from cvfs.store.cached import Cached, Streamed, Uncached
 from cvfs.store.verified import Verified
@@ -29,6 +32,15 @@ def make_cache(instance: CacheInstance, *, verify: bool = False) -> Cache:
         return ram.RamCache(instance.size)
     upper, lower = make_cache(instance.upper, verify=verify), make_cache(instance.lower, verify=verify)
     return tiered.TieredCache(upper, lower, read_only=instance.lower_read_only)
+
+
+def standing_cache(directory: str) -> ObjectCache | alien.AlienCache:
+    """The cache that lies in a directory, not yet prepared; it is not limited. Raises UsageError if there is none."""
+    if not os.path.isdir(directory):
+        raise UsageError(f"Could not chdir to {directory}")
+    if not os.path.isdir(f"{directory}/txn"):
+        raise UsageError(f"Invalid cache directory, {directory}/txn does not exist")
+    return ObjectCache(directory) if os.path.isdir(f"{directory}/books") else alien.AlienCache(directory)
 
 
 def keeping(settings: CacheSettings, cache: Cache | None, verified: Verified) -> Contents:

@@ -19,7 +19,7 @@ from cvfs.client.cache.check import Inspection
 from cvfs.client.cache.eviction import departing
 from cvfs.client.cache.files import CacheFiles, content_named
 from cvfs.client.cache.proof import is_proven
-from cvfs.client.cache.reconciliation import reconcile
+from cvfs.client.cache.reconciliation import listed, reconcile
 from cvfs.client.cache.sessions import DeadSession
 from cvfs.errors import StoreFull
 from cvfs.hashes import ContentHash, ObjectKind
@@ -195,6 +195,20 @@ class ObjectCache:
             if self._used > goal:
                 self._evict(goal)
         return self._used <= goal
+
+    def wipe(self) -> bool:
+        """Remove every content, held or not; whether all of them went. Whoever reads one goes on with its descriptor."""
+        left = False
+        names = (name for name, _, _ in listed(self._files))
+        while portion := list(itertools.islice(names, PORTION)):
+            for name in portion:
+                try:
+                    self._files.remove(name)
+                except StoreFull as error:
+                    left = True
+                    _log.warning("cache %s: %s", self._directory, error)
+        self.rebuild()
+        return not left
 
     def cleanups_within(self, seconds: float) -> int:
         """How many times any process evicted contents in the last `seconds`."""
