@@ -1,5 +1,6 @@
 """Following the repository, before a kernel that remembers everything it is told."""
 
+import contextlib
 import itertools
 import logging
 import stat
@@ -12,6 +13,7 @@ import pytest
 
 from cvfs.attributes import Attributes
 from cvfs.client import refresher, schedule, succession
+from cvfs.client.data_plane import connect
 from cvfs.client.inodes import ROOT
 from cvfs.client.manifest_fetch import Revision
 from cvfs.client.reading import MAX_READ
@@ -374,6 +376,81 @@ def test_a_catalog_that_cannot_be_had_changes_nothing(publication, opened):
     assert kernel.calls == []
     kernel.check_against(before, set(tree_of(before)))
     assert {entry.content for entry in before.plane.cache.entries() if entry.held} == held
+
+
+class Cut:
+    """A network that is cut at its `last` request, and stays so; what is in the cache is no request."""
+
+    def __init__(self, plane, last: int) -> None:
+        self._contents, self._store = plane.contents, plane.store
+        self.left = last
+
+    def _request(self) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise Unreachable("cut")
+
+    def fetch(self, path, *, fresh=0, span=None):
+        self._request()
+        return self._store.fetch(path, fresh=fresh, span=span)
+
+    def open(self, wanted) -> int:
+        present = self._contents.open_present(wanted)
+        if present is None:
+            self._request()
+            return self._contents.open(wanted)
+        return present
+
+    def open_present(self, wanted) -> int | None:
+        return self._contents.open_present(wanted)
+
+
+@pytest.fixture
+def cut_off(local_settings, tmp_path):
+    """A mount whose kernel knows everything, of a repository whose network is cut at the given request from now on."""
+    cuts = itertools.count()
+
+    def make(published):
+        own = f"{tmp_path}/{next(cuts)}"
+        settings = local_settings(published, cache_dir=f"{own}/cache", trust_state=f"{own}/trust")
+        plane = connect(settings)
+        network = Cut(plane, 10**6)
+        settings_plane = replace(plane, store=network, contents=network, external=network, mirrors=(network,))
+        shown = Volume(Repository.open_settings(settings, settings_plane))
+        kernel = KernelModel(shown)
+        for path, entry in tree_of(shown.repository).items():
+            kernel.look(path, entry)
+        running.callback(plane.close)
+        return shown, kernel, network
+
+    with contextlib.ExitStack() as running:
+        yield make
+
+
+def test_wherever_the_network_is_cut_one_revision_or_the_other_is_shown_whole(publication, cut_off):
+    published = publication()
+    manifests = [(published.storage / ".cvmfspublished").read_bytes()]
+    published.publish("s3")
+    manifests.append((published.storage / ".cvmfspublished").read_bytes())
+    for request in itertools.count(1):
+        published.write(".cvmfspublished", manifests[0])
+        shown, kernel, network = cut_off(published)
+        before, follower = shown.repository, Refresher(shown, kernel, newer_revision)
+        published.write(".cvmfspublished", manifests[1])
+        network.left = request
+        follower._attempt()
+        if not follower.freshness.trouble:
+            break
+        assert (follower.freshness.trouble, shown.repository) == ("cut", before)
+        assert kernel.calls == []
+        # What was cached goes on without the network.
+        kernel.check_against(before, set(tree_of(before)))
+        network.left = 10**6
+        follower._attempt()
+        assert (follower.freshness.trouble, follower.freshness.offline_since) == ("", None)
+        kernel.check_against(shown.repository, set(tree_of(before)) | set(tree_of(shown.repository)))
+    # Manifest, whitelist, root catalog, and at least one nested catalog.
+    assert request > 4
 
 
 class Clock:
