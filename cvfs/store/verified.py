@@ -5,6 +5,7 @@ Source: FORMAT sections 4.2 to 4.4, 4.6.
 
 import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 
@@ -15,21 +16,30 @@ from cvfs.store.base import Store, Wanted
 from cvfs.store.scratch import Scratch
 
 SPOOL_MEMORY = 16 * 2**20
+# Of all objects on their way together: dozens of large ones may be under way at once.
+SPOOL_MEMORY_TOTAL = 64 * 2**20
 _STEP = 256 * 1024
 
 
 class Verified:
     """The contents of objects in a store.
 
-    Stored bytes wait in memory until their hash is known, and beyond `memory` bytes in a file without a name in
-    `directory` (None: in memory as well). A corrupt object is asked for once more, past every cache on the way; a
-    stream that broke is asked for once more too.
+    Stored bytes wait in memory until their hash is known; beyond `memory` bytes of an object, or when `budget` is used
+    up, in a file without a name in `directory` (None: in memory as well). A corrupt object is asked for once more, past
+    every cache on the way; a stream that broke is asked for once more too.
     """
 
-    def __init__(self, store: Store, directory: str | None = None, memory: int = SPOOL_MEMORY) -> None:
+    def __init__(
+        self,
+        store: Store,
+        directory: str | None = None,
+        memory: int = SPOOL_MEMORY,
+        budget: "MemoryBudget | None" = None,
+    ) -> None:
         self._store = store
         self._directory = directory
         self._memory = memory
+        self._budget = budget or _OF_THIS_PROCESS
 
     def read(self, wanted: Wanted) -> Generator[bytes, None, None]:
         """The content piece by piece; nothing is asked for before the first piece is.
@@ -47,16 +57,19 @@ class Verified:
 
     def _received(self, wanted: Wanted) -> "_Spool":
         """The stored bytes, with the right hash, after one more try where that makes sense."""
-        spool = _Spool(self._directory, self._memory)
+        spool = self._spool()
         try:
             return self._receive(wanted, spool, fresh=False)
         except CorruptObject:
-            return self._receive(wanted, _Spool(self._directory, self._memory), fresh=True)
+            return self._receive(wanted, self._spool(), fresh=True)
         except Unreachable:
             # Where nothing had come yet, the store has already tried what it could.
             if not spool.size:
                 raise
-            return self._receive(wanted, _Spool(self._directory, self._memory), fresh=False)
+            return self._receive(wanted, self._spool(), fresh=False)
+
+    def _spool(self) -> "_Spool":
+        return _Spool(self._directory, self._memory, self._budget)
 
     def _receive(self, wanted: Wanted, spool: "_Spool", *, fresh: bool) -> "_Spool":
         try:
@@ -97,19 +110,48 @@ def _exactly(pieces: Iterator[bytes], wanted: Wanted) -> Iterator[bytes]:
         raise CorruptObject(f"has {size} bytes of content, the catalog says {wanted.size}")
 
 
-class _Spool:
-    """Stored bytes that wait for their verdict: the first `memory` bytes as they came, the rest in a file."""
+class MemoryBudget:
+    """Bytes of memory that many share: what one takes, others have to do without until it is given back."""
 
-    def __init__(self, directory: str | None, memory: int) -> None:
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether that many were left; then they are taken."""
+        with self._lock:
+            enough = size <= self._left
+            self._left -= size if enough else 0
+            return enough
+
+    def give_back(self, size: int) -> None:
+        """Undo a `take`."""
+        with self._lock:
+            self._left += size
+
+    @property
+    def left(self) -> int:
+        """Bytes that nobody uses."""
+        return self._left
+
+
+_OF_THIS_PROCESS = MemoryBudget(SPOOL_MEMORY_TOTAL)
+
+
+class _Spool:
+    """Stored bytes that wait for their verdict: the first ones as they came, the rest in a file."""
+
+    def __init__(self, directory: str | None, memory: int, budget: MemoryBudget) -> None:
         self._directory = directory
         self._room = memory
+        self._budget = budget
         self._head: deque[bytes] = deque()
         self._tail: Scratch | None = None
         self.size = 0
 
     def write(self, piece: bytes) -> None:
         self.size += len(piece)
-        if self.size <= self._room:
+        if self._tail is None and self.size <= self._room and self._budget.take(len(piece)):
             self._head.append(piece)
             return
         if self._tail is None:
@@ -119,7 +161,9 @@ class _Spool:
     def pieces(self) -> Iterator[bytes]:
         """Everything once, in order; what was handed out is forgotten."""
         while self._head:
-            yield self._head.popleft()
+            piece = self._head.popleft()
+            self._budget.give_back(len(piece))
+            yield piece
         if self._tail is None:
             return
         descriptor = self._tail.detach()
@@ -132,6 +176,7 @@ class _Spool:
             os.close(descriptor)
 
     def close(self) -> None:
-        self._head.clear()
+        while self._head:
+            self._budget.give_back(len(self._head.popleft()))
         if self._tail is not None:
             self._tail.close()

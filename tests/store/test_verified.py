@@ -17,7 +17,7 @@ from cvfs.store.base import Wanted
 from cvfs.store.failover import Failover
 from cvfs.store.local import LocalStore
 from cvfs.store.memory import MemoryStore
-from cvfs.store.verified import Verified, stored_limit
+from cvfs.store.verified import MemoryBudget, Verified, stored_limit
 
 
 class Scripted:
@@ -197,6 +197,32 @@ def test_a_reader_that_gives_up_leaves_no_descriptor(stored, tmp_path):
     assert len(_held_below(tmp_path)) == 1
     reading.close()
     assert _held_below(tmp_path) == []
+
+
+def test_all_objects_on_their_way_share_one_budget_of_memory(stored, tmp_path):
+    budget = MemoryBudget(60_000)
+    wanted, data = stored(os.urandom(50_000), "none")
+    verified = Verified(Scripted(*[_pieces(data)] * 3), str(tmp_path), budget=budget)
+    readings = [verified.read(wanted) for _ in range(3)]
+    pieces = [[next(reading)] for reading in readings]
+    # The first has all it needs, the second what was left; the third goes to the disk.
+    assert len(_held_below(tmp_path)) == 2
+    assert 0 <= budget.left < 20_000
+    for reading, piece in zip(readings[1:], pieces[1:], strict=True):
+        assert b"".join([*piece, *reading]) == data
+    readings[0].close()
+    assert budget.left == 60_000
+    assert _held_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("answer", ["flipped", "cut"])
+def test_a_failure_gives_its_memory_back(stored, answer):
+    budget = MemoryBudget(10_000)
+    wanted, data = stored(os.urandom(50_000), "none")
+    pieces = {"flipped": _pieces(_flip(data)), "cut": [*_pieces(data)[:30], Unreachable("cut")]}[answer]
+    with pytest.raises((CorruptObject, Unreachable)):
+        list(Verified(Scripted(pieces, pieces), budget=budget).read(wanted))
+    assert budget.left == 10_000
 
 
 def test_a_full_disk_on_the_way_is_made_up_for_by_memory(stored, tmp_path, monkeypatch):
