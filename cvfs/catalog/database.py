@@ -17,7 +17,8 @@ from cvfs.errors import FormatError
 _MAGIC = b"SQLite format 3\0"
 _ROLLBACK_JOURNAL = b"\1\1"
 _UTF8 = b"\0\0\0\1"
-_PAGE_CACHE_KIB = 1024
+# For each open catalog. The kernel caches the files, and directories are remembered whole after one query.
+_PAGE_CACHE_KIB = 128
 # The longest legitimate value is a list of extended attributes, 130 KiB.
 _LONGEST_VALUE = 2**20
 _LONGEST_PATTERN = 100

@@ -4,10 +4,12 @@ A file whose content changes gets a new number; the old one keeps showing the ol
 hard-link group share a number. Numbers stay below 2^32: old 32-bit programs fail with EOVERFLOW otherwise.
 """
 
+import stat
 from collections import OrderedDict
 from collections.abc import Container, Iterator
 
 from cvfs.client.content import Piece
+from cvfs.client.packed_rows import mode_of, pack, unpack
 from cvfs.errors import PathError
 from cvfs.format.dirent import DirectoryEntry
 from cvfs.hashes import parent_path
@@ -28,21 +30,39 @@ class StaleNode(PathError):
 
 
 class Node:
-    """What a number stands for. `pieces` are kept for chunked files that were read.
+    """What a number stands for. `pieces` are kept for chunked files that were read; the type of a node never changes.
 
     A `detached` node is not what its path shows any more: nothing may be looked up for it by its path.
     """
 
-    __slots__ = ("detached", "entry", "ino", "key", "path", "pieces", "references")
+    __slots__ = ("ino", "key", "path", "pieces", "references", "row")
 
     def __init__(self, ino: int, key: Key, path: bytes, entry: DirectoryEntry) -> None:
         self.ino = ino
-        self.key = key
+        self.key: Key | None = key
         self.path = path
-        self.entry = entry
+        self.row = pack(entry)
         self.references = 0
-        self.detached = False
         self.pieces: tuple[Piece, ...] | None = None
+
+    @property
+    def detached(self) -> bool:
+        """Whether the path shows something else by now."""
+        return self.key is None
+
+    @property
+    def is_directory(self) -> bool:
+        """Its type, without decoding the row."""
+        return stat.S_ISDIR(mode_of(self.row))
+
+    @property
+    def entry(self) -> DirectoryEntry:
+        """The catalog's row, without the name, which `path` ends with."""
+        return unpack(self.row)
+
+    @entry.setter
+    def entry(self, entry: DirectoryEntry) -> None:
+        self.row = pack(entry)
 
 
 class Inodes:
@@ -112,14 +132,14 @@ class Inodes:
 
     def detach(self, node: Node) -> None:
         """The node's path shows something else from now on; the number lives until it is forgotten."""
-        node.detached = True
-        if self._by_key.get(node.key) is node:
-            del self._by_key[node.key]
+        key, node.key = node.key, None
+        if key is not None and self._by_key.get(key) is node:
+            del self._by_key[key]
 
     def detach_files_outside(self, directories: Container[bytes]) -> None:
         """Nobody knows whether the path of an entry still shows the same, except in `directories`."""
         for node in list(self._by_key.values()):
-            if not node.entry.is_directory and parent_path(node.path) not in directories:
+            if not node.is_directory and parent_path(node.path) not in directories:
                 self.detach(node)
 
     def detach_below(self, directories: Container[bytes]) -> None:

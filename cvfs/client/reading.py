@@ -32,13 +32,14 @@ class Reader:
 
         Raises BlockingIOError if `wait` is false and an object is not at hand.
         """
-        if not node.entry.is_regular:
+        entry = node.entry
+        if not entry.is_regular:
             raise IsADirectory(f"{node.path.decode(errors='replace')}: not a regular file")
-        size = min(size, node.entry.size - offset, MAX_READ)
+        size = min(size, entry.size - offset, MAX_READ)
         if size <= 0:
             return memoryview(b"")
         buffer = self._buffer()[:size]
-        if not node.entry.is_chunked:
+        if not entry.is_chunked:
             # Held by a name: another thread may let the object fall out of `files`, and its last user closes it.
             file = self.whole(repository, node, wait=wait)
             return buffer[: _read_fully(file.fd, buffer, offset)]

@@ -16,6 +16,7 @@ from cvfs.client.inodes import ROOT, Inodes, Key, Node
 from cvfs.client.listings import Entries, Listing
 from cvfs.client.magic.attributes import Subject, split_page
 from cvfs.client.open_files import OpenFile
+from cvfs.client.packed_rows import pack
 from cvfs.client.presentation import View
 from cvfs.client.reading import Reader
 from cvfs.client.repository import Repository
@@ -61,7 +62,7 @@ class Volume:
                     raise NotFound(f"{node.path.decode(errors='replace')}: no {name.decode(errors='replace')} in it")
                 child = self._assign(shown, node.path, entry)
                 self._inodes.reference(child)
-                return self._attributes(child)
+                return self._view.attributes(child.ino, entry)
 
     def _lookup_dots(self, node: Node, name: bytes, *, wait: bool) -> Attributes:
         entry = node.entry if name == b"." else self.repository.tree.find(parent_path(node.path), wait=wait)
@@ -165,7 +166,7 @@ class Volume:
         if count <= 0:
             return []
         with self._lock:
-            files = (node.ino for node in self._inodes if not node.entry.is_directory)
+            files = (node.ino for node in self._inodes if not node.is_directory)
             return list(itertools.islice(files, count))
 
     def known_directories(self) -> list[Node]:
@@ -231,10 +232,10 @@ class Volume:
         node = self._assign(shown, parent, entry)
         if counted:
             self._inodes.reference(node)
-        return entry.name, self._attributes(node)
+        return entry.name, self._view.attributes(node.ino, entry)
 
     def _referenced_directories(self) -> list[Node]:
-        return [node for node in self._inodes if node.entry.is_directory and node.references]
+        return [node for node in self._inodes if node.is_directory and node.references]
 
     def _replace(self, differences: Iterable[Difference]) -> None:
         # All are found before one is moved: the members of a hard-link group are one node.
@@ -245,7 +246,7 @@ class Volume:
         return self._inodes.at(self._key(self._shown, difference.path, difference.old))
 
     def _directory(self, shown: Directories, node: Node, *, wait: bool) -> Directory:
-        if not node.entry.is_directory:
+        if not node.is_directory:
             raise NotADirectory(f"{node.path.decode(errors='replace')}: not a directory")
         return shown.read(node.path, wait=wait)
 
@@ -253,9 +254,9 @@ class Volume:
         path = parent + b"/" + entry.name
         key = self._key(shown, path, entry)
         node = self._inodes.at(key)
-        # The name, first of the columns, differs within a hard-link group. Anything else is left from a revision in
-        # which nobody compared this directory.
-        if node is not None and node.entry[1:] != entry[1:]:
+        # Names differ within a hard-link group. Anything else is left from a revision in which nobody compared this
+        # directory.
+        if node is not None and node.row != pack(entry):
             self._succeed([(node, entry)])
         return self._inodes.assign(key, path, entry)
 
@@ -273,7 +274,7 @@ class Volume:
         for node, new in successions:
             if keeps_number(node.entry, new) and new is not None:
                 node.entry = new
-            elif node.entry.is_directory:
+            elif node.is_directory:
                 gone.add(node.path)
             else:
                 self._inodes.detach(node)

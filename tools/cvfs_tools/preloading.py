@@ -9,8 +9,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from cvfs.client.path_specification import PathSpecification
 from cvfs.client.preload import DEFAULT_WORKERS, Preloaded, leave_breadcrumb
@@ -117,6 +115,10 @@ def _numbers(report: Preloaded) -> str:
 @contextmanager
 def _progress() -> Iterator[Callable[[Preloaded], None]]:
     """A moving line on a terminal, nothing otherwise."""
+    # Here, since every verb imports this module, and a mount would carry rich's megabytes for a year.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda _: None
