@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from cvfs.errors import FormatError
 from cvfs.hashes import Algorithm, ContentHash
@@ -104,6 +104,12 @@ def load_certificate(pem: bytes) -> Certificate:
 def certificate_fingerprint(certificate: Certificate, algorithm: Algorithm) -> ContentHash:
     """The hash of the certificate in DER form, as whitelists list it (section 3.1)."""
     return ContentHash.of(certificate.public_bytes(Encoding.DER), algorithm)
+
+
+def key_fingerprint(key: PublicKey) -> str:
+    """A master public key in a line for people to compare: the SHA-256 digest of its DER form (SubjectPublicKeyInfo)."""
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return f"SHA256:{hashlib.sha256(der).hexdigest()}"
 
 
 def _printed_digest(payload: bytes, algorithm: Algorithm) -> bytes:
