@@ -27,7 +27,11 @@ _PATIENCE = 2.0
 # The original's cvmfs_talk ends its command neither with a line end nor with the stream.
 _PAUSE = 0.25
 _LONGEST_ADDRESS = 107
-_AS_JSON = "--json"
+
+# What a request begins with that wants to know whether the command succeeded.
+PLAIN = ""
+AS_JSON = "--json"
+AS_LINES = "--lines"
 
 
 class Answer(NamedTuple):
@@ -37,10 +41,12 @@ class Answer(NamedTuple):
     data: object = None
     good: bool = True
 
-    def as_json(self) -> str:
-        """One object: `ok`, and `data` or else the lines of the text as `answer`."""
-        answer = self.text.splitlines() if self.data is None else self.data
-        return json.dumps({"ok": self.good, "answer": answer}) + "\n"
+    def shown(self, form: str) -> str:
+        """The text, or one JSON object: `ok`, and as `answer` the data if there is any, else the lines of the text."""
+        if form == PLAIN:
+            return self.text
+        lines = self.data is None or form == AS_LINES
+        return json.dumps({"ok": self.good, "answer": self.text.splitlines() if lines else self.data}) + "\n"
 
 
 Respond = Callable[[str], Answer]
@@ -130,13 +136,13 @@ class ControlServer:
 
     def _answer(self, connection: socket.socket) -> None:
         line = _read_line(connection).decode(errors="replace").strip()
-        as_json = line.startswith(_AS_JSON)
+        form = next((form for form in (AS_JSON, AS_LINES) if line.startswith(form)), PLAIN)
         try:
-            answer = self._respond(line.removeprefix(_AS_JSON).strip())
+            answer = self._respond(line.removeprefix(form).strip())
         except CvfsError as error:
             answer = Answer(f"Failed ({error})\n", good=False)
         connection.settimeout(_PATIENCE)
-        connection.sendall((answer.as_json() if as_json else answer.text).encode(errors="surrogateescape"))
+        connection.sendall(answer.shown(form).encode(errors="surrogateescape"))
 
 
 def _refuse(connection: socket.socket) -> None:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cvfs.fuse import device
-from cvfs_tools import mounting
+from cvfs_tools import mounting, mounts
 from cvfs_tools.cvfs_command import main
 
 FQRN = "tiny.example.org"
@@ -45,7 +45,12 @@ def test_mount_stat_umount(configuration, mountpoint, tmp_path):
     assert (mountpoint / "files" / "hello.txt").read_bytes()
     state = json.loads(command("cvfs", "stat", mountpoint, "--json").stdout)
     assert (state["fqrn"], state["revision"], state["expires"]) == (FQRN, 6, None)
-    text = command("cvfs", "stat", mountpoint).stdout
+    head, values = command("cvfs", "stat", mountpoint).stdout.splitlines()
+    shown = dict(zip(head.split(), values.split(), strict=True))
+    assert (shown["REVISION"], shown["PID"], shown["ONLINE"]) == ("6", str(state["pid"]), "1")
+    assert head.split()[13] == "HITRATE(%)"
+    text = command("cvfs", "stat", "-v", mountpoint).stdout
+    assert f"PID: {state['pid']}\n" in text
     assert "revision         6\n" in text
     assert "expires          never\n" in text
     assert "  LOOKUP" in text
@@ -95,7 +100,7 @@ def test_a_server_that_hangs_is_detached_without_asking_it(configuration, mountp
 def test_the_default_place_is_mounted_again_after_a_kill(configuration, mountpoint, monkeypatch):
     """Nobody had looked at the mount, so the kernel itself cannot tell what is there."""
     started = []
-    monkeypatch.setattr(mounting, "DEFAULT_PARENT", str(mountpoint.parent))
+    monkeypatch.setenv("CVMFS_MOUNT_DIR", str(mountpoint.parent))
     monkeypatch.setattr(mounting, "mount_in_background", lambda chosen, place, **_: started.append(place))
     monkeypatch.setattr(mounting, "start_logging", lambda **_: None)
     place = mountpoint.parent / FQRN
@@ -134,7 +139,7 @@ def test_umount_leaves_other_file_systems_alone(monkeypatch):
 )
 def test_where_a_name_is_mounted(monkeypatch, name, place):
     monkeypatch.setattr(os, "getcwd", lambda: "/here")
-    assert mounting.place_of(name) == place
+    assert mounts.place_of(name) == place
 
 
 @pytest.mark.system
@@ -167,7 +172,7 @@ def test_a_mount_started_with_closed_standard_descriptors(configuration, mountpo
 
 def test_the_default_place_that_cannot_be_made(configuration, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr(mounting, "DEFAULT_PARENT", str(tmp_path / "file"))
+    monkeypatch.setenv("CVMFS_MOUNT_DIR", str(tmp_path / "file"))
     monkeypatch.setattr(mounting, "start_logging", lambda **_: None)
     result = CliRunner().invoke(main, ["mount", FQRN, "-o", f"config={configuration}"], prog_name="cvfs")
     assert_refused(result, 35, f"file/{FQRN}: Not a directory: name another directory to mount at")

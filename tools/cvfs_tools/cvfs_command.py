@@ -3,7 +3,7 @@
 import click
 
 from cvfs import __version__
-from cvfs_tools import browse, caching, mounting, preloading
+from cvfs_tools import browse, caching, mounting, observing, preloading, talking, trusting
 from cvfs_tools.running import Group
 
 
@@ -18,7 +18,10 @@ def main(etc: str | None) -> None:
 for command in (
     mounting.mount,
     mounting.umount,
-    mounting.stat,
+    observing.stat,
+    observing.probe,
+    observing.status,
+    talking.talk,
     browse.ls,
     browse.cat,
     browse.cp,
@@ -27,5 +30,6 @@ for command in (
     caching.wipecache,
     caching.cache,
     preloading.preload,
+    trusting.trust,
 ):
     main.add_command(command)

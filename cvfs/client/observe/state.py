@@ -1,6 +1,5 @@
 """What a mount says of itself in numbers: the one source of `stat`, of metrics and of internal affairs; it changes nothing."""
 
-import calendar
 import os
 import resource
 import time
@@ -8,6 +7,7 @@ from typing import Any
 
 from cvfs import __version__
 from cvfs.client.observe.mounted import Mounted
+from cvfs.store.proxies import shown
 
 
 def state(mounted: Mounted) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def _revision(mounted: Mounted) -> dict[str, Any]:
         "trouble": freshness.trouble,
         "checked": freshness.checked,
         "succeeded": freshness.succeeded,
-        "whitelist_days": whitelist_days(repository.revision.whitelist_expires, time.time()),
+        "whitelist_days": repository.revision.whitelist_days(time.time()),
         "catalogs_open": len(repository.tree.open_catalogs()),
     }
 
@@ -60,12 +60,16 @@ def _volume(mounted: Mounted) -> dict[str, Any]:
 
 
 def _network(mounted: Mounted) -> dict[str, Any]:
-    network, traffic = mounted.settings.network, mounted.plane.traffic()
+    routes, traffic = mounted.plane.routes, mounted.plane.traffic()
     return {
         "fetched": traffic.requests,
         "received": traffic.bytes,
-        "servers": list(network.servers),
-        "proxy": network.proxy or "DIRECT",
+        "speed": round(traffic.bytes / 1024 / traffic.seconds) if traffic.seconds else None,
+        "servers": [server.url for server in routes.servers()],
+        "server": routes.server,
+        "proxy": shown(routes.proxy),
+        "offline_since": routes.offline_since,
+        "failovers": routes.failovers._asdict(),
     }
 
 
@@ -78,13 +82,6 @@ def resident_memory() -> int:
 def open_descriptors() -> int:
     """How many descriptors this process has open."""
     return len(os.listdir("/proc/self/fd"))
-
-
-def whitelist_days(expires: str, now: float) -> int | None:
-    """Whole days until the 14 digits of UTC `expires`, negative after it; None for a revision without a whitelist."""
-    if not expires:
-        return None
-    return int((calendar.timegm(time.strptime(expires, "%Y%m%d%H%M%S")) - now) // 86400)
 
 
 def hit_rate(opened: int, fetched: int) -> float | None:

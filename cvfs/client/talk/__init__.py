@@ -3,6 +3,7 @@
 from cvfs.client.observe.mounted import Mounted
 from cvfs.client.talk.cache import CacheCommands
 from cvfs.client.talk.commands import Command, Commands
+from cvfs.client.talk.network import NetworkCommands, Probes
 from cvfs.client.talk.process import ProcessCommands
 from cvfs.client.talk.revision import RevisionCommands
 
@@ -11,5 +12,12 @@ __all__ = ["Command", "Commands", "all_commands"]
 
 def all_commands(mounted: Mounted) -> Commands:
     """Every command of a mount."""
-    groups = (ProcessCommands(mounted), RevisionCommands(mounted), CacheCommands(mounted))
+    upstream = mounted.plane.upstream
+    probes = Probes(upstream.probe_round_trips, upstream.probe_geo)
+    groups = (
+        ProcessCommands(mounted),
+        RevisionCommands(mounted),
+        CacheCommands(mounted),
+        NetworkCommands(mounted.plane.routes, mounted.plane.external_routes, probes),
+    )
     return Commands([command for group in groups for command in group.commands()])

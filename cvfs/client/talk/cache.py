@@ -50,7 +50,7 @@ class CacheCommands:
         if which not in _WANTED:
             return Answer("unknown command\n", good=False)
         found = [entry for entry in self._cache().entries() if _WANTED[which](entry)]
-        return Answer("".join(f"{entry.content}\n" for entry in found))
+        return Answer("".join(f"{entry.content.name}\n" for entry in found))
 
     def limit(self, _: str) -> str:
         """The quota."""

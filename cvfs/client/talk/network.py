@@ -10,8 +10,8 @@ from cvfs.errors import NotFound, UsageError
 from cvfs.store.proxies import parse_groups, shown
 from cvfs.store.routes import Routes
 
-Probe = Callable[[Routes], None]
-"""Orders the servers of the routes anew. Raises CvfsError."""
+Probe = Callable[[], None]
+"""Orders the servers anew, within a bounded time. Raises CvfsError."""
 
 _NO_NAMESERVER = "the system's resolver is used, CVMFS_DNS_SERVER is not supported"
 
@@ -29,13 +29,13 @@ class NetworkCommands:
         return [
             *_host_commands("", lambda: self._routes),
             *_host_commands("external ", self._outside),
-            Command("host probe", self._probing(self._probes.round_trip), help="orders the hosts by round trip time"),
-            Command("host probe geo", self._probing(self._probes.geo), help="orders the hosts by the Geo-API"),
+            Command("host probe", _doing(self._probes.round_trip), help="orders the hosts by round trip time"),
+            Command("host probe geo", _doing(self._probes.geo), help="orders the hosts by the Geo-API"),
             Command(
-                "proxy rebalance", self._doing(Routes.rebalance), help="chooses among the proxies of the group anew"
+                "proxy rebalance", _doing(self._routes.rebalance), help="chooses among the proxies of the group anew"
             ),
-            Command("proxy switch", self._doing(Routes.switch_proxy), help="switches to another proxy of the group"),
-            Command("proxy group switch", self._doing(Routes.switch_proxy_group), help="switches to the next group"),
+            Command("proxy switch", _doing(self._routes.switch_proxy), help="switches to another proxy of the group"),
+            Command("proxy group switch", _doing(self._routes.switch_proxy_group), help="switches to the next group"),
             Command("proxy fallback", self.fallback, "<proxy list>", "sets the fallback proxies"),
             Command("timeout info", self.timeouts, help="gets the network timeouts"),
             Command("timeout set", self.set_timeouts, "<proxy> <direct>", "sets the network timeouts in seconds"),
@@ -68,22 +68,20 @@ class NetworkCommands:
             raise NotFound("external data comes from the servers of the repository, or there are none for it")
         return self._external
 
-    def _doing(self, change: Callable[[Routes], None]) -> Callable[[str], Answer]:
-        def act(_: str) -> Answer:
-            change(self._routes)
-            return DONE
-
-        return act
-
-    def _probing(self, probe: Probe) -> Callable[[str], Answer]:
-        return self._doing(probe)
-
 
 class Probes(NamedTuple):
     """Ways of measuring which server is the nearest."""
 
     round_trip: Probe
     geo: Probe
+
+
+def _doing(change: Callable[[], None]) -> Callable[[str], Answer]:
+    def act(_: str) -> Answer:
+        change()
+        return DONE
+
+    return act
 
 
 def _host_commands(prefix: str, routes: Callable[[], Routes]) -> list[Command]:
