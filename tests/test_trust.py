@@ -80,18 +80,32 @@ def keys():
     return [generate_private_key(65537, 2048) for _ in range(3)]
 
 
+def make_certificate(fqrn: str, key: RSAPrivateKey) -> x509.Certificate:
+    """One whose dates have passed: clients do not look at them."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, fqrn)])
+    begin, end = dt.datetime(2000, 1, 1), dt.datetime(2001, 1, 1)  # noqa: DTZ001  # as the library wants it
+    return x509.CertificateBuilder(name, name, key.public_key(), 17, begin, end).sign(key, SHA256())
+
+
 @pytest.fixture(scope="module")
 def certificate(keys):
-    """One whose dates have passed: clients do not look at them."""
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, FQRN)])
-    begin, end = dt.datetime(2000, 1, 1), dt.datetime(2001, 1, 1)  # noqa: DTZ001  # as the library wants it
-    builder = x509.CertificateBuilder(name, name, keys[1].public_key(), 17, begin, end)
-    return builder.sign(keys[1], SHA256())
+    return make_certificate(FQRN, keys[1])
 
 
 @pytest.fixture
 def forge(keys, certificate):
     return Forge(*keys, certificate)
+
+
+@pytest.fixture
+def other_repository(keys):
+    """The documents of other.example.org by name."""
+    master_key, _, key = keys
+    certificate = make_certificate("other.example.org", key)
+    forge = Forge(master_key, key, key, certificate)
+    forge.edit_manifest(fqrn="other.example.org").edit_whitelist(fqrn="other.example.org")
+    manifest, whitelist, stored = forge.documents()
+    return {"manifest": manifest, "whitelist": whitelist, "certificate": stored, "x509": certificate}
 
 
 def refused(step: str, verify, *arguments, **options) -> str:
@@ -233,6 +247,34 @@ def test_a_manifest_for_another_repository(forge, fqrn):
 
 def test_a_manifest_that_starts_elsewhere(forge):
     refused(trust.MANIFEST_ROOT_PATH, forge.edit_manifest(root_path_hash="0" * 32).verify)
+
+
+# Documents of another repository, honest by themselves; its whitelist is signed by the same master key.
+
+
+@pytest.mark.parametrize(
+    ("borrowed", "step"),
+    [
+        ({"manifest"}, trust.CERTIFICATE_HASH),
+        ({"manifest", "certificate"}, trust.CERTIFICATE_FINGERPRINT),
+        ({"whitelist"}, trust.WHITELIST_NAME),
+        ({"certificate"}, trust.CERTIFICATE_HASH),
+        ({"manifest", "whitelist", "certificate"}, trust.WHITELIST_NAME),
+    ],
+)
+def test_documents_of_another_repository(forge, other_repository, borrowed, step):
+    names = ("manifest", "whitelist", "certificate")
+    own, others = dict(zip(names, forge.documents(), strict=True)), other_repository
+    mixed = [(others if name in borrowed else own)[name] for name in names]
+    refused(step, forge.anchors().verify, *mixed, NOW)
+
+
+def test_another_repository_whose_certificate_is_listed_here(forge, other_repository):
+    """As where one key signs several repositories: the name decides."""
+    listed = certificate_fingerprint(other_repository["x509"], SHA1)
+    whitelist = forge.edit_whitelist(fingerprints=(forge.fingerprint(), listed)).documents()[1]
+    manifest, certificate = other_repository["manifest"], other_repository["certificate"]
+    refused(trust.MANIFEST_NAME, forge.anchors().verify, manifest, whitelist, certificate, NOW)
 
 
 # What the last step refuses.

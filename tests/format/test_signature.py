@@ -1,5 +1,6 @@
 """Signed documents: the original's files verify, byte-identical ones are made, and nothing else verifies."""
 
+import base64
 import hashlib
 import zlib
 
@@ -16,6 +17,7 @@ from cvfs.format.signature import (
     MAX_DOCUMENT,
     Signed,
     certificate_fingerprint,
+    key_fingerprint,
     load_certificate,
     load_public_key,
     sign_manifest,
@@ -239,6 +241,13 @@ def test_a_document_is_bounded():
 def test_what_cannot_be_signed(tiny, payload, sign):
     with pytest.raises(FormatError, match="to be signed"):
         sign(payload, Algorithm.SHA1, tiny.master_key)
+
+
+def test_fingerprints_of_keys_are_those_of_openssl(fixture_repository):
+    """What `openssl pkey -pubin -outform DER | sha256sum` prints."""
+    pem = fixture_repository(NAMES[0]).public_key.read_bytes()
+    der = base64.b64decode(b"".join(pem.split(b"\n")[1:-2]))
+    assert key_fingerprint(load_public_key(pem)) == f"SHA256:{hashlib.sha256(der).hexdigest()}"
 
 
 def test_fingerprints_are_over_der(tiny):
