@@ -92,6 +92,23 @@ def test_a_full_read(bulk, served, mounted, readers):
     assert checked(client.cache).dropped == ()
 
 
+def test_two_mounts_share_it(bulk, served, mounted, readers):
+    repository, files = bulk
+    clients = [mounted(repository, "one"), mounted(repository, "two")]
+    clients[1].cache = clients[0].cache
+    for client in clients:
+        client.mount([served], CVMFS_QUOTA_LIMIT=QUOTA)
+    forth, back = list(files), list(reversed(files))
+    with CacheSize(clients[0].cache).watched() as size:
+        started = [readers(client.mountpoint, paths, 2) for client, paths in zip(clients, (forth, back), strict=True)]
+        assert [dict(one.digests()) for one in started] == [dict(digests(files))] * 2
+    # Two processes, two readers each, and what the kernel reads ahead for them.
+    assert 0 < size.largest <= QUOTA * MB + 8 * SIZE
+    for client in clients:
+        client.unmount()
+    assert checked(clients[0].cache).dropped == ()
+
+
 @pytest.mark.parametrize("quota", [QUOTA, 4000])
 def test_killed_in_the_middle(bulk, served, mounted, readers, quota):
     repository, files = bulk

@@ -21,6 +21,8 @@ _PATIENCE = 10.0
 PORTION = 1000
 # Rows that are not contents: names of contents are hexadecimal digits.
 _SESSION = "~session:"
+# Before the names that a session spares.
+_SPARED = "?"
 _LIMIT = "~limit"
 _CLEANUPS = "~cleanups"
 _KEPT_CLEANUPS = 1024
@@ -168,15 +170,23 @@ class Books:
                 for name in portion:
                     cache.delete(name)
 
-    def hold(self, session: str, names: Iterable[str]) -> None:
+    def hold(self, session: str, pinned: Iterable[str], spared: Iterable[str] = ()) -> None:
         """What a session holds on to, instead of what it held before."""
+        lines = [*pinned, *(_SPARED + name for name in spared)]
         with self._changing() as cache:
-            cache.set(_SESSION + session, "\n".join(names).encode())
+            cache.set(_SESSION + session, "\n".join(lines).encode())
 
     def held(self) -> set[str]:
-        """What any session holds on to."""
-        rows = self._rows(_SESSION, _SESSION + "~")
-        return {name for _, row in rows for name in row.decode("ascii", "replace").split("\n") if name}
+        """What any session pinned or spares."""
+        return {line.removeprefix(_SPARED) for line in self._held_lines()}
+
+    def pinned(self) -> set[str]:
+        """What any session pinned."""
+        return {line for line in self._held_lines() if not line.startswith(_SPARED)}
+
+    def _held_lines(self) -> Iterator[str]:
+        for _, row in self._rows(_SESSION, _SESSION + "~"):
+            yield from filter(None, row.decode("ascii", "replace").split("\n"))
 
     def forget_sessions(self, tokens: Iterable[str]) -> None:
         """Sessions that are over hold nothing."""

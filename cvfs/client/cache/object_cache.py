@@ -193,7 +193,7 @@ class ObjectCache:
         self.flush()
         with self._flushing, self._mending():
             if self._used > goal:
-                self._evict(goal)
+                self._evict(goal, self._books.held())
         return self._used <= goal
 
     def wipe(self) -> bool:
@@ -280,7 +280,7 @@ class ObjectCache:
         pending, recent, held = self._take()
         with self._mending():
             if held is not None:
-                self._books.hold(self._files.session, held)
+                self._books.hold(self._files.session, *held)
                 self._held_by = self._files.session
             self._books.record(pending, recent - pending.keys(), self._clock())
             if self._incomplete:
@@ -288,7 +288,7 @@ class ObjectCache:
             self._adopt_limit()
             self._used = self._books.used()
             if self._quota is not None and self._used > max(self._quota, self._crowded):
-                self._evict(self._quota // 2)
+                self._make_room(self._quota)
                 # Where too much is held, not every insertion shall go through all rows again.
                 self._crowded = self._used + self._quota // 16 if self._used > self._quota // 2 else 0
 
@@ -303,15 +303,15 @@ class ObjectCache:
         except OSError as error:
             self._complain(error)
 
-    def _take(self) -> tuple[dict[str, Record], set[str], set[str] | None]:
-        """What was not written yet: insertions, uses, and what is held if that changed."""
+    def _take(self) -> tuple[dict[str, Record], set[str], tuple[set[str], frozenset[str]] | None]:
+        """What was not written yet: insertions, uses, and what is pinned and spared if that changed."""
         with self._lock:
             # A copy, since `open` may still add to the old set: it takes no lock.
             pending, recent = self._pending, self._recent.copy()
             self._pending, self._recent, self._pending_size = {}, set(), 0
             self._flushed = time.monotonic()
             changed = self._held_changed or self._held_by != self._files.session
-            held = set(self._spared).union(self._pins) if changed else None
+            held = (set(self._pins), self._spared - self._pins.keys()) if changed else None
             self._held_changed = False
         return pending, recent, held
 
@@ -325,13 +325,20 @@ class ObjectCache:
             self._limit_since = limit.since
             self._set_quota(limit.quota if limit.quota >= 0 else None)
 
-    def _evict(self, goal: int) -> None:
+    def _make_room(self, quota: int) -> None:
+        """Half of the quota; what is spared gives way as well where the quota would be exceeded for its sake."""
+        self._evict(quota // 2, self._books.held())
+        within = quota - quota // 16
+        if self._used > within:
+            self._evict(within, self._books.pinned())
+
+    def _evict(self, goal: int, held: set[str]) -> None:
         """Until `goal` bytes are left. Files go before their rows: a crash in between leaves rows of missing files,
         which are harmless.
         """
         share = (self._quota or self._used) // _CATALOG_SHARE
         noted = False
-        going = departing(self._books.records, self._books.held(), self._used - goal, share)
+        going = departing(self._books.records, held, self._used - goal, share)
         while self._used > goal and (portion := list(itertools.islice(going, PORTION))):
             for name in portion:
                 self._files.remove(name)
