@@ -5,6 +5,7 @@ cannot even be listed. But catalogs beyond their share of the quota count as dat
 few minutes leaves a root catalog behind each time.
 """
 
+import itertools
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator
 
@@ -29,17 +30,15 @@ def departing(records: Records, held: Container[str], excess: int, share: int) -
         if name not in held:
             table.add(name, record)
     since = table.catalogs_spared_since(share)
-    last, rest = table.bound(excess, since)
-    for name, record in records() if rest else ():
+    last, left = table.bound(excess, since)
+    for name, record in records() if last != _NOBODY else ():
         order = _order(_kind(name, record), record.last_use, since)
-        if name in held or order > last:
+        if name in held or name == table.newest or order > last:
             continue
-        if order == last:
-            # Several were used at the same moment: only as many of them as are needed.
-            rest -= record.size
-            if rest + record.size <= 0:
-                continue
-        yield name
+        # Several may have been used at the same moment: only as many of them as are needed.
+        if order < last or left > 0:
+            left -= record.size if order == last else 0
+            yield name
 
 
 def _kind(name: str, record: Record) -> int:
@@ -60,8 +59,12 @@ class _Table:
         self._times = array("q")
         self._sizes = array("q")
         self._kinds = array("b")
+        self._last_index = 0
+        self.newest = ""
 
     def add(self, name: str, record: Record) -> None:
+        if not self.newest or record.last_use >= self._times[self._last_index]:
+            self.newest, self._last_index = name, len(self._times)
         self._times.append(record.last_use)
         self._sizes.append(record.size)
         self._kinds.append(_kind(name, record))
@@ -78,17 +81,15 @@ class _Table:
         return since
 
     def bound(self, excess: int, catalogs_since: int) -> tuple[int, int]:
-        """The place in the order up to which all go, and how many bytes at this very place."""
-        times, sizes = self._times, self._sizes
-        newest = max(range(len(times)), key=times.__getitem__, default=None)
-        order = array("q", map(_order, self._kinds, times, (catalogs_since for _ in times)))
+        """The place in the order up to which all go, and how many bytes of those at this very place."""
+        order = array("q", map(_order, self._kinds, self._times, itertools.repeat(catalogs_since)))
         last, at_last, left = _NOBODY, 0, excess
         for index in sorted(range(len(order)), key=order.__getitem__):
             if left <= 0:
                 break
-            if index == newest:
+            if index == self._last_index:
                 continue
-            at_last = sizes[index] + (at_last if order[index] == last else 0)
+            at_last = self._sizes[index] + (at_last if order[index] == last else 0)
             last = order[index]
-            left -= sizes[index]
+            left -= self._sizes[index]
         return last, at_last
