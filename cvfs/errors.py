@@ -67,7 +67,8 @@ class Trouble(enum.Enum):
     NOT_CONNECTED = "nobody accepts the connection, or the name has no address"
     SILENT = "connected, then no byte in time, or too few"
     GATEWAY = "the proxy answers that it cannot reach the server"
-    ANSWER = "an answer that is none: an error status, or broken"
+    STATUS = "the server answers that it cannot"
+    ANSWER = "an answer that is none: refused, cut off, or garbage"
 
 
 class Unreachable(StoreError):

@@ -1,37 +1,51 @@
 """The stores of a client put together, in this one place: coalesced → cached → verified → failover → counted → http."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from cvfs.client.cache.base import Cache
 from cvfs.client.cache.choice import keeping, open_cache
 from cvfs.client.settings import Settings
+from cvfs.client.upstream import Upstream, external_upstream, own_upstream
 from cvfs.errors import UsageError
 from cvfs.store.base import Contents, Store
 from cvfs.store.coalesced import Coalesced
-from cvfs.store.counted import Counted, Traffic
-from cvfs.store.failover import Failover
-from cvfs.store.http import HttpStore, Timeouts
-from cvfs.store.local import LocalStore
+from cvfs.store.counted import Traffic
+from cvfs.store.routes import Routes
 from cvfs.store.verified import Verified
 
 # What df(1) shows for a cache without a limit, or no cache.
 _UNLIMITED = 2**50
-_FILE_URL = "file://"
 
 
 @dataclass(frozen=True, slots=True)
 class DataPlane:
-    """Where a repository's bytes come from: documents by place, contents by hash, external contents, the cache."""
+    """Where a repository's bytes come from: documents by place, contents by hash, external contents, the cache.
+
+    `mirrors` are the servers as they were configured, each as a store of its own that goes through the same proxies.
+    """
 
     store: Store
     contents: Contents
     external: Contents
-    traffic: Callable[[], Traffic]
+    upstream: Upstream
+    external_upstream: Upstream | None = None
     cache: Cache | None = None
-    mirrors: tuple[Counted, ...] = ()
-    outside: tuple[Counted, ...] = ()
+    mirrors: tuple[Store, ...] = ()
+
+    @property
+    def routes(self) -> Routes:
+        """Which server and proxy are in use."""
+        return self.upstream.routes
+
+    @property
+    def external_routes(self) -> Routes | None:
+        """The same for external contents, if they lie on other servers."""
+        return self.external_upstream.routes if self.external_upstream else None
+
+    def traffic(self) -> Traffic:
+        """What was fetched since the start."""
+        counts = [upstream.ways.traffic() for upstream in self._upstreams()]
+        return Traffic(sum(c.requests for c in counts), sum(c.bytes for c in counts), sum(c.seconds for c in counts))
 
     def cache_usage(self) -> tuple[int, int]:
         """Bytes used and allowed."""
@@ -40,46 +54,29 @@ class DataPlane:
 
     def close(self) -> None:
         """Close connections and cache."""
-        for server in (*self.mirrors, *self.outside):
-            server.close()
+        for upstream in self._upstreams():
+            upstream.close()
         if self.cache:
             self.cache.close()
+
+    def _upstreams(self) -> list[Upstream]:
+        return [upstream for upstream in (self.upstream, self.external_upstream) if upstream]
 
 
 def connect(settings: Settings) -> DataPlane:
     """The data plane that the settings describe; prepares the cache, contacts nobody."""
-    if not settings.network.servers:
+    network = settings.network
+    if not network.servers:
         raise UsageError(f"{settings.fqrn}: no server known, set CVMFS_SERVER_URL")
-    servers = [Counted(_server(settings, url)) for url in settings.network.servers]
-    external = [Counted(_server(settings, url)) for url in settings.network.external_servers]
+    own = own_upstream(network, network.http_proxy)
+    external = external_upstream(network, network.external_http_proxy)
     cache = open_cache(settings.cache)
-    store = _in_order(servers)
-    contents = _contents(settings, store, cache)
-    outside = _contents(settings, _in_order(external), cache) if external else contents
-    return DataPlane(
-        store, contents, outside, partial(_total, (*servers, *external)), cache, tuple(servers), tuple(external)
-    )
-
-
-def _total(stores: Sequence[Counted]) -> Traffic:
-    traffic = [store.traffic for store in stores]
-    return Traffic(sum(t.requests for t in traffic), sum(t.bytes for t in traffic))
-
-
-def _in_order(stores: Sequence[Store]) -> Store:
-    return stores[0] if len(stores) == 1 else Failover(stores)
+    contents = _contents(settings, own.store, cache)
+    outside = _contents(settings, external.store, cache) if external else contents
+    return DataPlane(own.store, contents, outside, own, external, cache, own.mirrors(network.servers))
 
 
 def _contents(settings: Settings, store: Store, cache: Cache | None) -> Contents:
     # Large objects on their way lie beside the cache, not in memory.
     verified = Verified(store, cache.staging if cache else None)
     return Coalesced(keeping(settings.cache, cache, verified))
-
-
-def _server(settings: Settings, url: str) -> Store:
-    if url.startswith(_FILE_URL):
-        return LocalStore(url.removeprefix(_FILE_URL))
-    if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{url}: not a server URL, it starts with http://, https:// or file://")
-    timeouts = Timeouts(settings.network.timeout, settings.network.timeout_direct, settings.network.low_speed_limit)
-    return HttpStore(url, settings.network.proxy, timeouts)

@@ -1,24 +1,27 @@
-"""A store that counts what passes through it; it changes nothing."""
+"""Stores that count what passes through them, one for each way, made when the way is first used; they change nothing."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from cvfs.store.base import Store
+from cvfs.store.base import Way
 from cvfs.store.http import HttpStore
+from cvfs.store.routes import Route
 
 
 class Traffic(NamedTuple):
-    """Requests made, whether they were answered or not, and bytes received, since the start."""
+    """Requests made, whether they were answered or not, bytes received, and the seconds that took, since the start."""
 
     requests: int = 0
     bytes: int = 0
+    seconds: float = 0.0
 
 
 class Counted:
-    """Counts the fetches from `store` and the bytes they brought."""
+    """Counts the fetches from `store`, the bytes they brought and the time from request to last byte."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Way) -> None:
         self._store = store
         self._traffic = Traffic()
         self._lock = threading.Lock()
@@ -28,25 +31,58 @@ class Counted:
         """The counts so far."""
         return self._traffic
 
-    def fetch(self, path: str, *, fresh: bool = False, span: tuple[int, int] | None = None) -> Iterator[bytes]:
-        """See `Store.fetch`."""
-        received = 0
+    def fetch(
+        self, path: str, *, fresh: int = 0, span: tuple[int, int] | None = None, patience: float | None = None
+    ) -> Iterator[bytes]:
+        """See `Way.fetch`."""
+        received, began = 0, time.monotonic()
         try:
-            for piece in self._store.fetch(path, fresh=fresh, span=span):
+            for piece in self._store.fetch(path, fresh=fresh, span=span, patience=patience):
                 received += len(piece)
                 yield piece
         finally:
-            self._add(received)
+            self._add(received, time.monotonic() - began)
 
-    def has(self, path: str) -> bool:
-        """See `Store.has`."""
-        return self._store.has(path)
+    def has(self, path: str, *, patience: float | None = None) -> bool:
+        """See `Way.has`."""
+        return self._store.has(path, patience=patience)
 
     def close(self) -> None:
         """Close the connections of a store that has any."""
         if isinstance(self._store, HttpStore):
             self._store.close()
 
-    def _add(self, received: int) -> None:
+    def _add(self, received: int, seconds: float) -> None:
         with self._lock:
-            self._traffic = Traffic(self._traffic.requests + 1, self._traffic.bytes + received)
+            before = self._traffic
+            self._traffic = Traffic(before.requests + 1, before.bytes + received, before.seconds + seconds)
+
+
+class CountedWays:
+    """The stores behind all ways that were ever used, each made by `make` when it is first asked for."""
+
+    def __init__(self, make: Callable[[Route], Way]) -> None:
+        self._make = make
+        self._stores: dict[tuple[str, str], Counted] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, route: Route) -> Counted:
+        """The store behind a way."""
+        store = self._stores.get(route[:2])
+        if store is None:
+            with self._lock:
+                store = self._stores.setdefault(route[:2], Counted(self._make(route)))
+        return store
+
+    def traffic(self) -> Traffic:
+        """The counts of all ways together."""
+        with self._lock:
+            counts = [store.traffic for store in self._stores.values()]
+        return Traffic(sum(c.requests for c in counts), sum(c.bytes for c in counts), sum(c.seconds for c in counts))
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            stores = list(self._stores.values())
+        for store in stores:
+            store.close()

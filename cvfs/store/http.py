@@ -37,6 +37,8 @@ _NEVER_ENCODED = "/:.@+-_~[],"
 _REDIRECTS = {301, 302, 303, 307}
 # A proxy that cannot reach the server says so with one of these, or with a header of its own.
 _GATEWAY = {502, 503, 504}
+# What a server says itself, beside 5xx; any other status may be the proxy's.
+_SERVERS_OWN = {400, 429}
 # The text of an error page up to this size is read away, so that the connection can be used again.
 _DRAINED = 4096
 # More connections than this are closed when they are not in use.
@@ -213,13 +215,18 @@ class HttpStore:
         if not 200 <= status < 300:
             _drain(response)
             reason = f"answers with status {status} {response.reason or ''}".rstrip()
-            gateway = self._proxy and (status in _GATEWAY or "X-Squid-Error" in response.headers)
-            raise Unreachable(reason, Trouble.GATEWAY if gateway else Trouble.ANSWER)
+            raise Unreachable(reason, self._trouble_told(response))
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
             raise Unreachable(f"sends encoding {encoding!r} that nobody asked for")
         if span is not None:
             _check_span(response, span)
+
+    def _trouble_told(self, response: BaseHTTPResponse) -> Trouble:
+        """Who is to blame for an error status, as far as it can be told."""
+        if self._proxy and (response.status in _GATEWAY or "X-Squid-Error" in response.headers):
+            return Trouble.GATEWAY
+        return Trouble.STATUS if response.status >= 500 or response.status in _SERVERS_OWN else Trouble.ANSWER
 
 
 class _Pools(NamedTuple):

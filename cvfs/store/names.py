@@ -78,6 +78,21 @@ class Names:
         reason = question.error or "the name servers do not answer"
         raise Unreachable(f"{host}: cannot be resolved: {reason}", Trouble.NOT_CONNECTED)
 
+    def known(self, host: str) -> _Addresses:
+        """What is known of `host` without waiting, only of the preferred family if it has any; asked for if need be."""
+        literal = literal_address(host)
+        if literal:
+            return (literal,)
+        with self._lock:
+            self._notice_roaming()
+            known = self._known.get(host)
+            if known is None or self._clock() >= known.expires:
+                self._ask(host)
+        if known is None:
+            return ()
+        wanted = ":" in known.addresses[0]
+        return tuple(address for address in known.addresses if (":" in address) == wanted)
+
     def forget(self) -> None:
         """Everything is asked for anew."""
         with self._lock:

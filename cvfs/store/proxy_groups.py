@@ -97,6 +97,13 @@ class ProxyGroups:
         self.generation += 1
         return True
 
+    def absolve(self, proxy: str) -> None:
+        """It was something else: the proxy is up."""
+        if proxy in self._down:
+            self._down.discard(proxy)
+            self.generation += 1
+            self._revived[proxy] = self.generation
+
     def restore(self) -> None:
         """The preferred proxies again: nothing is down, the first group is in use."""
         before, self.group = self.group, 0

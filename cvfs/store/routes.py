@@ -6,7 +6,7 @@ Every change of way is logged in one line with its reason. Clocks and randomness
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -88,6 +88,8 @@ class Routes:
         self._failovers = Failovers()
         self._proxy_reset_at = self._host_reset_at = float("inf")
         self._worked: dict[str, float] = {}
+        self._last_answer = float("-inf")
+        self._instead: dict[str, str] = {}
         self._fallback = format_groups(chain.groups[chain.fallback :])
         self._current: Route | None = None
 
@@ -190,33 +192,46 @@ class Routes:
         with self._lock:
             self._failovers = Failovers()
 
-    def order_servers(self, probe: Callable[[tuple[str, ...]], dict[str, float]]) -> None:
-        """Order the servers by what `probe` finds for them: seconds; those it does not find come last. See server_order."""
+    def order_servers(self, probe: Callable[[tuple[str, ...]], Mapping[str, float]], most: int | None = None) -> None:
+        """Order the servers by the seconds that `probe` finds for them, those it does not find last; keep the first `most`.
+
+        See `server_order` for the probe.
+        """
         known = self._servers.urls
         found = probe(known)
         with self._changing("ordered by round trip"):
-            if self._servers.urls == known:
-                self._servers.set_round_trips(found)
-                self._servers.set_servers(sorted(known, key=lambda url: found.get(url, float("inf"))))
+            self._servers.set_round_trips(found)
+        self.set_order(sorted(known, key=lambda url: found.get(url, float("inf"))), "ordered by round trip", most)
+
+    def set_order(self, order: Sequence[str], reason: str, most: int | None = None) -> None:
+        """The same servers in another order, or the first `most` of them; ignored if other servers were set meanwhile."""
+        with self._changing(reason):
+            if set(order) == set(self._servers.urls) and tuple(order[:most]) != self._servers.urls:
+                self._servers.set_servers(order[:most])
 
     # What requests ask and tell.
 
     def choose(
-        self, path: str = "", tried: Iterable[Route] = (), server: str | None = None, shunned: Route | None = None
+        self,
+        path: str = "",
+        *,
+        server: str | None = None,
+        failed: Sequence[Route] = (),
+        accept: Callable[[Route], bool] | None = None,
     ) -> Route | None:
-        """The best way that is not among `tried`; None if there is none left. `server` admits no other server.
+        """The best way among those that `accept` admits; None if there is none. Only `server` is asked if it is given.
 
-        Ways with neither the server nor the proxy of `shunned` come first, then those with another server.
+        A way that shares neither server nor proxy with those in `failed` is better than one that does.
         """
         route = self._current
-        if route and not tried and not server and not shunned and self.clock() < self._reset_at():
+        usual = not (server or failed or accept)
+        if route and usual and self.clock() < self._reset_at():
             return route
         with self._lock:
             self._restore_preferred()
-            ways = self._ways(path, server, shunned)
-            avoided = {route[:2] for route in tried}
-            found = next((way for way in ways if way[:2] not in avoided), None)
-            if not tried and not server and not shunned and not self.policy.shard:
+            ways = self._ways(path, server, failed)
+            found = next((way for way in ways if accept is None or accept(way)), None)
+            if usual and not self.policy.shard:
                 self._current = found
             return found
 
@@ -240,17 +255,25 @@ class Routes:
         """Why no way worked last time."""
         return self._outage.reason
 
-    def worked(self, route: Route) -> None:
-        """A request got its answer this way."""
-        self._worked[route.server] = self._worked[route.proxy] = self.clock()
+    def answered(self, route: Route) -> None:
+        """A first byte came this way: the network is there."""
+        self._last_answer = self.clock()
         if self._outage.since is not None:
             with self._lock:
                 news = self._outage.end()
             if news:
                 _log.warning("online again: %s answers", route)
 
+    def worked(self, route: Route) -> None:
+        """A request got all that it wanted this way."""
+        self._worked[route.server] = self._worked[route.proxy] = self.clock()
+
+    def has_answered(self, since: float) -> bool:
+        """Whether any byte came by any way after `since`, a time of `clock`."""
+        return self._last_answer >= since
+
     def has_worked(self, peer: str, since: float) -> bool:
-        """Whether any request got an answer by this server or proxy after `since`, a time of `clock`."""
+        """Whether any request got all it wanted by this server or proxy after `since`, a time of `clock`."""
         return self._worked.get(peer, float("-inf")) >= since
 
     def proxy_failed(self, route: Route, reason: str) -> None:
@@ -258,16 +281,31 @@ class Routes:
         if route.proxy == DIRECT:
             return
         with self._changing(reason):
-            if self._proxies.fail(route.proxy, route.generation[0]):
-                self._failovers = self._failovers._replace(proxy=self._failovers.proxy + 1)
-                self._note_disturbed()
+            if self._fail_proxy(route):
+                self._absolve(route.proxy)
 
     def server_failed(self, route: Route, reason: str) -> None:
         """The server itself is down, or did worse than another one. Ignored if that is no news."""
         with self._changing(reason):
-            if self._servers.fail(route.server, route.generation[1]):
-                self._failovers = self._failovers._replace(host=self._failovers.host + 1)
-                self._note_disturbed()
+            if self._fail_server(route):
+                self._absolve(route.server)
+
+    def suspect(self, route: Route, reason: str, *, server_first: bool) -> None:
+        """Server or proxy is to blame, nobody knows which: one of them is left, until the other one is found guilty."""
+        with self._changing(reason):
+            if server_first or route.proxy == DIRECT:
+                if self._fail_server(route):
+                    self._instead[route.proxy] = route.server
+            elif self._fail_proxy(route):
+                self._instead[route.server] = route.proxy
+
+    def doubt(self, route: Route, reason: str) -> None:
+        """Bad copies came this way. Server or proxy is left if that leaves another one: else it may be the object's."""
+        with self._changing(reason):
+            if len(list(self._servers.in_order())) > 1:
+                self._fail_server(route)
+            elif route.proxy != DIRECT and len(list(self._proxies.in_order())) > 1:
+                self._fail_proxy(route)
 
     def retried(self) -> None:
         """A request was repeated."""
@@ -281,20 +319,45 @@ class Routes:
         if news:
             _log.warning("offline, only what is cached can be read: %s", reason)
 
+    def proxy_names(self) -> tuple[str, ...]:
+        """The proxies as they were configured, before a name became several addresses."""
+        return tuple(proxy for group in self._proxies.chain.groups for proxy in group if proxy != DIRECT)
+
     def set_addresses(self, proxy: str, addresses: tuple[str, ...]) -> None:
         """The addresses of a proxy's name: with several of them, each is a proxy of its group."""
         with self._changing(f"{shown(proxy)} has {len(addresses)} addresses"):
             self._proxies.set_addresses(proxy, addresses)
 
-    def _ways(self, path: str, server: str | None, shunned: Route | None) -> list[Route]:
+    def _fail_proxy(self, route: Route) -> bool:
+        news = self._proxies.fail(route.proxy, route.generation[0])
+        if news:
+            self._failovers = self._failovers._replace(proxy=self._failovers.proxy + 1)
+            self._note_disturbed()
+        return news
+
+    def _fail_server(self, route: Route) -> bool:
+        news = self._servers.fail(route.server, route.generation[1])
+        if news:
+            self._failovers = self._failovers._replace(host=self._failovers.host + 1)
+            self._note_disturbed()
+        return news
+
+    def _absolve(self, guilty: str) -> None:
+        """Who was left on suspicion only, in the place of the one that was guilty, is used again."""
+        innocent = self._instead.pop(guilty, None)
+        if innocent is not None:
+            self._proxies.absolve(innocent)
+            self._servers.absolve(innocent)
+
+    def _ways(self, path: str, server: str | None, failed: Sequence[Route]) -> list[Route]:
         """All ways that are not known to be down, best first: two servers through each proxy, then the other servers."""
         generation = (self._proxies.generation, self._servers.generation)
         servers = [server] if server else list(self._servers.in_order())
         proxies = list(self._proxies.in_order(path))
         ranked = [(j // 2, i, j, Route(s, p, generation)) for i, p in enumerate(proxies) for j, s in enumerate(servers)]
         ways = [way for *_, way in sorted(ranked, key=lambda entry: entry[:3])]
-        if shunned:
-            ways.sort(key=lambda way: (way.server == shunned.server) * 2 + (way.proxy == shunned.proxy))
+        if failed:
+            ways.sort(key=lambda way: sum((way.server == bad.server) + (way.proxy == bad.proxy) for bad in failed))
         return ways
 
     def _set_chain(self, chain: ProxyChain) -> None:

@@ -73,6 +73,13 @@ class ServerList:
         self.generation += 1
         return True
 
+    def absolve(self, server: str) -> None:
+        """It was something else: the server is up."""
+        if server in self._down:
+            self._down.discard(server)
+            self.generation += 1
+            self._revived[server] = self.generation
+
     def restore(self) -> None:
         """The preferred server again: nothing is down."""
         self._active = 0

@@ -4,29 +4,34 @@ Source: FORMAT sections 4.2 to 4.4, 4.6.
 """
 
 import contextlib
+import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 
 from cvfs.compression import Compression, decode_stream
-from cvfs.errors import CorruptObject, Unreachable
+from cvfs.errors import CorruptObject
 from cvfs.hashes import new_hasher
 from cvfs.store.base import Store, Wanted
 from cvfs.store.scratch import Scratch
+
+_log = logging.getLogger(__name__)
 
 SPOOL_MEMORY = 16 * 2**20
 # Of all objects on their way together: dozens of large ones may be under way at once.
 SPOOL_MEMORY_TOTAL = 64 * 2**20
 _STEP = 256 * 1024
+# How many copies of an object must be bad before it is given up.
+_COPIES = 3
 
 
 class Verified:
     """The contents of objects in a store.
 
     Stored bytes wait in memory until their hash is known; beyond `memory` bytes of an object, or when `budget` is used
-    up, in a file without a name in `directory` (None: in memory as well). A corrupt object is asked for once more, past
-    every cache on the way; a stream that broke is asked for once more too.
+    up, in a file without a name in `directory` (None: in memory as well). A corrupt object is asked for twice more: past
+    every cache on the way, then from another server.
     """
 
     def __init__(
@@ -56,30 +61,26 @@ class Verified:
                 raise CorruptObject(f"{wanted.path}: {error}") from error
 
     def _received(self, wanted: Wanted) -> "_Spool":
-        """The stored bytes, with the right hash, after one more try where that makes sense."""
-        spool = self._spool()
-        try:
-            return self._receive(wanted, spool, fresh=False)
-        except CorruptObject:
-            return self._receive(wanted, self._spool(), fresh=True)
-        except Unreachable:
-            # Where nothing had come yet, the store has already tried what it could.
-            if not spool.size:
-                raise
-            return self._receive(wanted, self._spool(), fresh=False)
+        """The stored bytes, with the right hash: bad copies are asked for again, past the caches, then elsewhere."""
+        for fresh in range(_COPIES - 1):
+            try:
+                return self._receive(wanted, self._spool(), fresh)
+            except CorruptObject as error:
+                _log.warning("%s; asked for again", error)
+        return self._receive(wanted, self._spool(), _COPIES - 1)
 
     def _spool(self) -> "_Spool":
         return _Spool(self._directory, self._memory, self._budget)
 
-    def _receive(self, wanted: Wanted, spool: "_Spool", *, fresh: bool) -> "_Spool":
+    def _receive(self, wanted: Wanted, spool: "_Spool", fresh: int) -> "_Spool":
         try:
-            self._fill(spool, wanted, fresh=fresh)
+            self._fill(spool, wanted, fresh)
         except BaseException:
             spool.close()
             raise
         return spool
 
-    def _fill(self, spool: "_Spool", wanted: Wanted, *, fresh: bool) -> None:
+    def _fill(self, spool: "_Spool", wanted: Wanted, fresh: int) -> None:
         hasher = new_hasher(wanted.content.algorithm)
         most = stored_limit(wanted)
         for piece in self._store.fetch(wanted.path, fresh=fresh, span=wanted.span):

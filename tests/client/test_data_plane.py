@@ -9,7 +9,7 @@ from cvfs.compression import ENCODERS
 from cvfs.errors import MissingObject, UsageError
 from cvfs.hashes import Algorithm, ContentHash
 from cvfs.store.base import Wanted, fetch_document
-from cvfs.store.counted import Counted, Traffic
+from cvfs.store.counted import Counted
 from cvfs.store.memory import MemoryStore
 
 
@@ -68,10 +68,10 @@ def test_what_was_fetched_once_is_kept(plane, stored, tmp_path):
     data_plane = plane(put(tmp_path / "a", (wanted, data)))
     assert data_plane.contents.open_present(wanted) is None
     assert content_of(data_plane.contents.open(wanted)) == b"hello"
-    assert data_plane.traffic() == Traffic(1, len(data))
+    assert data_plane.traffic()[:2] == (1, len(data))
     assert content_of(data_plane.contents.open(wanted)) == b"hello"
     assert content_of(data_plane.contents.open_present(wanted)) == b"hello"
-    assert data_plane.traffic() == Traffic(1, len(data))
+    assert data_plane.traffic()[:2] == (1, len(data))
 
 
 def test_without_a_cache_everything_is_fetched(plane, stored, tmp_path):
@@ -79,7 +79,7 @@ def test_without_a_cache_everything_is_fetched(plane, stored, tmp_path):
     data_plane = plane(put(tmp_path / "a", (wanted, data)), cache_dir=None)
     for _ in range(2):
         assert content_of(data_plane.contents.open(wanted)) == b"hello"
-    assert data_plane.traffic() == Traffic(2, 2 * len(data))
+    assert data_plane.traffic()[:2] == (2, 2 * len(data))
     assert data_plane.cache_usage() == (0, 2**50)
 
 
@@ -127,5 +127,5 @@ def test_counting():
     with pytest.raises(MissingObject):
         fetch_document(counted, "b")
     assert counted.has("a")
-    assert counted.traffic == Traffic(2, 5)
+    assert counted.traffic[:2] == (2, 5)
     counted.close()

@@ -6,12 +6,17 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from random import Random
 
 import pytest
 
 from cvfs.compression import ENCODERS, Compression
 from cvfs.hashes import Algorithm, ContentHash
 from cvfs.store.base import Wanted
+from cvfs.store.failover import Failover
+from cvfs.store.patience import Timeouts
+from cvfs.store.proxies import parse_chain
+from cvfs.store.routes import Route, RoutePolicy, Routes
 
 
 @dataclass
@@ -123,5 +128,57 @@ def stored() -> Callable[..., tuple[Wanted, bytes]]:
         data = ENCODERS[encoder].encode(content)
         code: Compression = ENCODERS[encoder].code
         return Wanted(ContentHash.of(data, algorithm), code, len(content)), data
+
+    return make
+
+
+class Clock:
+    """A clock that only moves when somebody waits on it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that only moves when somebody waits on it."""
+    return Clock()
+
+
+@pytest.fixture
+def over(clock) -> Callable[..., Failover]:
+    """Makes a fail-over over stores, each the way to a server of its own, named by its number: http://0, http://1 …
+
+    With `proxies` the stores are given by a dictionary from "server proxy", where "http://a:1" is "a".
+    """
+
+    def make(stores, proxies: str = "", **policy) -> Failover:
+        names = list(dict.fromkeys(key.split()[0] for key in stores)) if proxies else range(len(stores))
+        routes = Routes(
+            [f"http://{name}" for name in names],
+            parse_chain(proxies),
+            RoutePolicy(Timeouts(proxied=5, direct=10), **policy),
+            clock=clock,
+            wall=clock,
+            random=Random(1),
+        )
+
+        def way(route: Route):
+            server = route.server.removeprefix("http://")
+            if not proxies:
+                return stores[int(server)]
+            return stores[f"{server} {route.proxy.removeprefix('http://').partition(':')[0]}"]
+
+        failover = Failover(routes, way, sleep=clock.sleep)
+        failover.routes = routes
+        return failover
 
     return make

@@ -12,7 +12,6 @@ from cvfs.hashes import Algorithm, ContentHash
 from cvfs.store.base import MAX_DOCUMENT, Wanted, fetch_document
 from cvfs.store.cached import Cached, Uncached
 from cvfs.store.coalesced import Coalesced
-from cvfs.store.failover import Failover
 from cvfs.store.http import HttpStore
 from cvfs.store.local import LocalStore
 from cvfs.store.memory import MemoryStore
@@ -41,7 +40,7 @@ def _http(files, serve):
 
 
 @pytest.fixture(params=["memory", "local", "http", "proxied", "failover", "failover-http"])
-def store(request, serve, tmp_path):
+def store(request, serve, tmp_path, over):
     if request.param == "memory":
         return MemoryStore(FILES)
     if request.param == "local":
@@ -53,8 +52,8 @@ def store(request, serve, tmp_path):
         by_url = {f"http://far.example.org/cvmfs/{path}": data for path, data in FILES.items()}
         return HttpStore("http://far.example.org/cvmfs/", serve(lambda request: request.serve(by_url)).url)
     if request.param == "failover":
-        return Failover([MemoryStore({}), MemoryStore(FILES)])
-    return Failover([HttpStore(serve(lambda request: request.serve({})).url), _http(FILES, serve)])
+        return over([MemoryStore({}), MemoryStore(FILES)])
+    return over([HttpStore(serve(lambda request: request.serve({})).url), _http(FILES, serve)])
 
 
 @pytest.mark.parametrize("path", sorted(FILES))
