@@ -206,8 +206,18 @@ def test_mount_cvfs_checks_options_without_mounting(configuration, tmp_path):
     fine = command("mount.cvfs", FQRN, place, "-f", "-o", f"config={configuration}")
     assert (fine.returncode, fine.stdout, fine.stderr) == (0, "", "")
     wrong = command("mount.cvfs", FQRN, place, "-f", "-o", "frobnicate")
-    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
     assert wrong.stderr == "mount.cvfs: -o frobnicate: unknown option, give CVMFS_* parameters or config=FILE\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [("CVMFS_SERVER_URL=http://127.0.0.1:9/none", 32), ("CVMFS_PUBLIC_KEY=/none.pub", 1), ("CVMFS_TIMEOUT=x", 1)],
+)
+def test_mount_cvfs_fails_with_the_statuses_of_mount(configuration, mountpoint, change, status):
+    done = command("mount.cvfs", FQRN, mountpoint, "-o", f"config={configuration},{change}")
+    assert (done.returncode, done.stdout) == (status, ""), done.stderr
+    assert done.stderr.startswith("mount.cvfs: ")
 
 
 @pytest.mark.system

@@ -1,10 +1,32 @@
-"""The command `mount.cvfs`, which mount(8) calls for type cvfs: `mount -t cvfs -o options <fqrn> <mount point>`."""
+"""The command `mount.cvfs`, which mount(8) calls for type cvfs: `mount -t cvfs -o options <fqrn> <mount point>`.
+
+Its exit statuses are those that mount(8) knows, not those of `cvfs`.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator
 
 import click
 
 from cvfs.client.background import mount_in_background
+from cvfs.errors import CvfsError, PathError
 from cvfs_tools.repository_options import settings
 from cvfs_tools.running import plain_errors, start_logging
+
+_WRONG_INVOCATION = 1
+_MOUNT_FAILURE = 32
+
+
+@contextlib.contextmanager
+def _statuses_of_mount() -> Iterator[None]:
+    """What mount(8) would say itself: 1 for a wrong invocation, 32 for whatever else kept it from mounting."""
+    try:
+        yield
+    except CvfsError as error:
+        # On the object, which goes on its way.
+        error.exit_status = _WRONG_INVOCATION if error.exit_status == PathError.exit_status else _MOUNT_FAILURE
+        raise
 
 
 @click.command(context_settings={"help_option_names": ["--help"]})
@@ -28,9 +50,10 @@ def main(
     """Mount REPOSITORY at MOUNTPOINT; for fstab and mount(8)."""
     del sloppy, no_mtab  # nothing to do for these habits of mount(8)
     start_logging()
-    with plain_errors("mount.cvfs"):
-        chosen = settings(repository.removeprefix("cvfs#"), options=options)
+    with plain_errors("mount.cvfs"), _statuses_of_mount():
+        read = functools.partial(settings, repository.removeprefix("cvfs#"), options=options)
+        chosen = read(mounting=True)
         if not fake:
-            mount_in_background(chosen, mountpoint)
+            mount_in_background(chosen, mountpoint, reread=read)
         if verbose:
             print(f"mount.cvfs: {chosen.fqrn} mounted on {mountpoint}")

@@ -10,7 +10,7 @@ from cvfs.client.process import mount_in_foreground
 from cvfs.errors import CvfsError, MountError
 from cvfs.fuse import device
 from cvfs_tools.mounts import place_of, running_mounts
-from cvfs_tools.repository_options import repository_options, settings
+from cvfs_tools.repository_options import etc_of_group, repository_options, settings
 from cvfs_tools.running import start_logging
 
 
@@ -34,6 +34,8 @@ def mount(
 ) -> None:
     """Mount a REPOSITORY (fqrn or URL) read-only, by default at /cvmfs/<fqrn>."""
     start_logging(debug=debug, file=logfile)
+    # A mount reads its configuration again when there is no command line any more.
+    options["etc"] = options["etc"] or etc_of_group()
     chosen = settings(repository, mounting=True, **options)
     place = mountpoint or os.path.join(chosen.mount_dir, chosen.fqrn)
     # Asked of the mount table: a mount whose server died or hangs is not looked into.
