@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 
+from cvfs.client import reload
 from cvfs.client.control import ControlServer, socket_path
 from cvfs.client.identity import acting_for, become, identity, user_number
 from cvfs.client.observe.latency import Latencies
@@ -161,11 +162,17 @@ class Mount:
             refresher=self._refresher,
             reader=self._reader,
             device=self._device,
-            reload=lambda: "nothing to read again\n",
+            reload=self._reload,
+            log=self._logs.ring.text,
             tracer=self._tracer,
             latencies=self._latencies,
             watchdog=lambda: self._watchdog.pid if self._watchdog else 0,
         )
+
+    def _reload(self) -> str:
+        if self._reread is None:
+            raise UsageError("this mount was given its settings by a program, there is no configuration to read again")
+        return reload.apply(self._observed(), self._logs, self._reread())
 
     def _device(self) -> str:
         entry = device.find_mount(self.mountpoint)

@@ -15,6 +15,7 @@ from cvfs.client.observe.logs import Logs
 from cvfs.client.observe.watchdog import Watchdog
 from cvfs.client.settings import Settings
 from cvfs.client.settings.mount import ProcessSettings
+from cvfs.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +52,30 @@ def run(
         watchdog = start_watchdog(settings, mountpoint)
         if watchdog:
             at_end.callback(watchdog.stop)
-        mount = Mount(settings, mountpoint, allow_other=allow_other, logs=logs, watchdog=watchdog, reread=reread)
+        again = _from(os.getcwd(), reread) if reread else None
+        mount = Mount(settings, mountpoint, allow_other=allow_other, logs=logs, watchdog=watchdog, reread=again)
         mount.start()
         unmount_on_signals(mount)
         on_start(mount)
         mount.serve()
         log.info("unmounted from %s", mountpoint)
+
+
+def _from(directory: str, reread: Reread) -> Reread:
+    """Relative names in the configuration count from where the mount was started, and the process works elsewhere now."""
+
+    def read() -> Settings:
+        present = os.getcwd()
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            raise UsageError(f"{directory}: {error.strerror}: the mount was started there, mount it again") from error
+        try:
+            return reread().with_absolute_places()
+        finally:
+            os.chdir(present)
+
+    return read
 
 
 def start_watchdog(settings: Settings, mountpoint: str) -> Watchdog | None:

@@ -3,7 +3,17 @@
 import click
 
 from cvfs import __version__
-from cvfs_tools import browse, caching, mounting, observing, preloading, talking, trusting
+from cvfs_tools import (
+    administering,
+    browse,
+    caching,
+    mounting,
+    observing,
+    preloading,
+    reporting,
+    talking,
+    trusting,
+)
 from cvfs_tools.running import Group
 
 
@@ -22,6 +32,10 @@ for command in (
     observing.probe,
     observing.status,
     talking.talk,
+    administering.reload,
+    administering.killall,
+    administering.fuser,
+    reporting.bugreport,
     browse.ls,
     browse.cat,
     browse.cp,

@@ -34,7 +34,8 @@ class Served(Protocol):
 @dataclass(frozen=True, slots=True, eq=False)
 class Mounted:
     """A mount at work. `started` in Unix seconds; `device` tells the device number, `reload` applies new settings,
-    `watchdog` tells the process that waits for the end of this one, 0 if there is none.
+    `watchdog` tells the process that waits for the end of this one, 0 if there is none;
+    `log` gives the last messages.
     """
 
     mountpoint: str
@@ -48,6 +49,7 @@ class Mounted:
     tracer: Tracer | None = None
     latencies: Latencies | None = None
     watchdog: Callable[[], int] = int
+    log: Callable[[], str] = str
 
     @property
     def repository(self) -> Repository:

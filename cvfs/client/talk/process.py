@@ -42,6 +42,7 @@ class ProcessCommands:
             Command("metrics prometheus", self.metrics, help="shows all numbers as metrics of Prometheus"),
             Command("tracebuffer flush", self.flush, help="flushes the trace buffer to disk"),
             Command("stack traces", stack_traces, help="shows what each thread is doing"),
+            Command("logbuffer", self.log, help="shows the last messages, the newest first"),
             Command("reload", self.reload, help="reads the configuration again and applies it"),
         ]
 
@@ -103,6 +104,10 @@ class ProcessCommands:
         """Without a trace there is nothing to do."""
         tracer = self._mounted.tracer
         return DONE if tracer is None or tracer.flush() else Answer("Failed (the disk takes too long)\n", good=False)
+
+    def log(self, _: str) -> str:
+        """The last messages."""
+        return self._mounted.log()
 
     def reload(self, _: str) -> str:
         """What was applied, and what needs a new mount."""
