@@ -6,6 +6,7 @@ last is kept, so that a repository can be opened while no server answers, or whi
 """
 
 import calendar
+import functools
 import logging
 import os
 import time
@@ -89,7 +90,7 @@ class _Inquiry:
         try:
             return self._ask_any(anchors)
         except TrustError as error:
-            log.info("%s: %s: now all servers are asked, past the caches", self._settings.fqrn, error)
+            log.debug("%s: %s: now all servers are asked, past the caches", self._settings.fqrn, error)
             return self._ask_each(anchors, error)
 
     def _ask_any(self, anchors: TrustAnchors) -> Verified:
@@ -97,7 +98,7 @@ class _Inquiry:
             return self._ask(self._plane.store, anchors, fresh=False)
         except Unreachable as error:
             # A document that broke off is not begun again by the store. If nothing answers at all this ends at once.
-            log.info("%s: %s", self._settings.fqrn, error)
+            log.debug("%s: %s", self._settings.fqrn, error)
             return self._ask(self._plane.store, anchors, fresh=False)
 
     def _ask_each(self, anchors: TrustAnchors, first: TrustError) -> Verified:
@@ -105,12 +106,14 @@ class _Inquiry:
         deadline = time.monotonic() + _PATIENCE
         for name, server in zip(self._settings.network.servers, self._plane.mirrors, strict=False):
             try:
-                return self._ask(server, anchors, fresh=True)
+                verified = self._ask(server, anchors, fresh=True)
             except TrustError as error:
                 refusals.append(TrustError(error.step, f"{name}: {error.reason}"))
-                log.log(_level(error), "%s: %s", self._settings.fqrn, refusals[-1])
             except StoreError as error:
-                log.info("%s: %s", self._settings.fqrn, error)
+                log.debug("%s: %s", self._settings.fqrn, error)
+            else:
+                _tell_refusals(self._settings.fqrn, refusals)
+                return verified
             if time.monotonic() > deadline:
                 break
         raise _gravest(refusals or [first], self._settings.fqrn)
@@ -147,8 +150,17 @@ def _document(server: Store, path: str, *, fresh: bool) -> bytes:
     return bytes(data[: MAX_DOCUMENT + 1])
 
 
-def _level(refusal: TrustError) -> int:
-    return logging.INFO if refusal.step in LAGS else logging.WARNING
+def _tell_refusals(fqrn: str, refusals: list[TrustError]) -> None:
+    """Another server helped, but somebody should look at these. That one lags is no news."""
+    for refusal in refusals:
+        if refusal.step not in LAGS:
+            _warn_once(fqrn, str(refusal))
+
+
+@functools.lru_cache(maxsize=64)
+def _warn_once(fqrn: str, refusal: str) -> None:
+    """A server that is wrong stays so for a while, and is asked every few minutes."""
+    log.warning("%s: passed over a server: %s", fqrn, refusal)
 
 
 def _gravest(refusals: list[TrustError], fqrn: str) -> TrustError:

@@ -190,15 +190,19 @@ def damaged(request, publication, other_key, unlisted):
     return published, step
 
 
-def test_a_damaged_document_is_refused_and_the_next_server_asked(damaged, publication, fetch, tmp_path):
+def test_a_damaged_document_is_refused_and_the_next_server_asked(damaged, publication, fetch, tmp_path, caplog):
     (bad, step), good = damaged, publication(place="good")
+    refusal = f"{step}: file://{bad.storage}: "
     with pytest.raises(TrustError) as caught:
         fetch(bad)
     assert caught.value.step == step
     # With the server that served it.
-    assert str(caught.value).startswith(f"{step}: file://{bad.storage}: ")
+    assert str(caught.value).startswith(refusal)
+    assert caplog.text == ""
     assert TrustState(str(tmp_path / "trust"), FQRN).seen() is None
-    assert fetch(bad, good).root_hash == good.manifest.root_catalog
+    for _ in range(2):
+        assert fetch(bad, good).root_hash == good.manifest.root_catalog
+    assert caplog.text.count(f"passed over a server: {refusal}") == 1
 
 
 def older_revision_published_later(published):

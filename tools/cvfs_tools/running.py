@@ -85,8 +85,8 @@ def write_line(text: str) -> None:
 
 def start_logging(*, debug: bool = False, file: str | None = None) -> None:
     """Messages to a file, or to stderr."""
-    logging.basicConfig(
-        filename=file,
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    level = logging.DEBUG if debug else logging.WARNING
+    handler = logging.FileHandler(file) if file else logging.StreamHandler()
+    # Its own level: a mount's log wants more than its user at the terminal, and sets the level of all.
+    handler.setLevel(level)
+    logging.basicConfig(handlers=[handler], level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
