@@ -68,7 +68,7 @@ def settings_from(fqrn: str, parameters: Mapping[str, str]) -> Settings:
         date=get.optional("CVMFS_REPOSITORY_DATE"),
         root_hash=get.root_hash("CVMFS_ROOT_HASH"),
         auto_update=get.flag("CVMFS_AUTO_UPDATE", default=True),
-        max_ttl=get.number("CVMFS_MAX_TTL", 0) * 60 or None,
+        max_ttl=get.number("CVMFS_MAX_TTL_SECS", 0) or get.number("CVMFS_MAX_TTL", 0) * 60 or None,
         mount_dir=get.optional("CVMFS_MOUNT_DIR") or DEFAULT_MOUNT_DIR,
         variables=get.all(),
     )
