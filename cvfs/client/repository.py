@@ -22,6 +22,7 @@ from cvfs.client.content import Piece, chunked, pieces_between, whole
 from cvfs.client.data_plane import DataPlane, connect
 from cvfs.client.manifest_fetch import Revision, fetch_revision
 from cvfs.client.settings import Settings, settings_for_url
+from cvfs.client.snapshot_tree import SnapshotTree
 from cvfs.errors import IsADirectory, NotADirectory, NotALink, NotFound
 from cvfs.format.dirent import DirectoryEntry
 from cvfs.format.xattrs import stored_attributes
@@ -82,7 +83,7 @@ class Repository:
         self.revision = revision
         self.plane = plane
         self._catalogs = Catalogs(plane.contents, plane.cache)
-        self.tree = CatalogTree(revision.root_hash, revision.root_size, self._catalogs, settings.view.open_catalogs)
+        self.tree = self._tree()
 
     @classmethod
     def open(
@@ -127,6 +128,13 @@ class Repository:
             repository = cls(settings, fetch_revision(settings, plane), plane)
             on_failure.pop_all()
             return repository
+
+    def _tree(self) -> CatalogTree:
+        root, limit = (self.revision.root_hash, self.revision.root_size), self.settings.view.open_catalogs
+        history = self.revision.verified.manifest.history if self.revision.verified else None
+        if history is None or not self.settings.view.snapshots:
+            return CatalogTree(*root, self._catalogs, limit)
+        return SnapshotTree(*root, self._catalogs, limit, history=history, contents=self.plane.contents)
 
     def at(self, revision: Revision) -> "Repository":
         """Another revision of the same repository through the same store and cache."""
@@ -195,9 +203,10 @@ class Repository:
     def pieces(self, path: Path, entry: DirectoryEntry, *, wait: bool = True) -> tuple[Piece, ...]:
         """Which objects hold a regular file. Raises FormatError if they do not make up the whole file."""
         where = as_path(path)
+        published = self.tree.published(where) if isinstance(self.tree, SnapshotTree) else where
         if entry.is_chunked:
-            return chunked(where, entry, self.tree.chunks(where, wait=wait))
-        return (whole(where, entry),)
+            return chunked(published, entry, self.tree.chunks(where, wait=wait))
+        return (whole(published, entry),)
 
     def contents_of(self, entry: DirectoryEntry) -> Contents:
         """Where the objects of a file are: the repository's own servers, or those of external data."""
