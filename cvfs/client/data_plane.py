@@ -30,7 +30,6 @@ class DataPlane:
     upstream: Upstream
     external_upstream: Upstream | None = None
     cache: Cache | None = None
-    mirrors: tuple[Store, ...] = ()
 
     @property
     def routes(self) -> Routes:
@@ -41,6 +40,10 @@ class DataPlane:
     def external_routes(self) -> Routes | None:
         """The same for external contents, if they lie on other servers."""
         return self.external_upstream.routes if self.external_upstream else None
+
+    def mirrors(self) -> tuple[Store, ...]:
+        """Each server that is in use now as a store of its own; as text it is the server's URL."""
+        return self.upstream.mirrors([server.url for server in self.routes.servers()])
 
     def traffic(self) -> Traffic:
         """What was fetched since the start."""
@@ -73,7 +76,7 @@ def connect(settings: Settings) -> DataPlane:
     cache = open_cache(settings.cache)
     contents = _contents(settings, own.store, cache)
     outside = _contents(settings, external.store, cache) if external else contents
-    return DataPlane(own.store, contents, outside, own, external, cache, own.mirrors(network.servers))
+    return DataPlane(own.store, contents, outside, own, external, cache)
 
 
 def _contents(settings: Settings, store: Store, cache: Cache | None) -> Contents:

@@ -17,7 +17,7 @@ from cvfs.client.data_plane import DataPlane
 from cvfs.client.settings import Settings
 from cvfs.client.trust_anchors import trust_anchors, trust_state
 from cvfs.client.trust_state import Kept
-from cvfs.errors import CvfsError, NotFound, StoreError, TrustError, Unreachable, UsageError
+from cvfs.errors import CvfsError, NotFound, StoreError, TrustError, UsageError
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.history import History
 from cvfs.store.base import MAX_DOCUMENT, Store, Wanted
@@ -88,27 +88,19 @@ class _Inquiry:
         """Raises TrustError, naming the server, if no server has anything acceptable, StoreError if none answers."""
         anchors = trust_anchors(self._settings)
         try:
-            return self._ask_any(anchors)
+            return self._ask(self._plane.store, anchors, fresh=False)
         except TrustError as error:
             log.debug("%s: %s: now all servers are asked, past the caches", self._settings.fqrn, error)
             return self._ask_each(anchors, error)
 
-    def _ask_any(self, anchors: TrustAnchors) -> Verified:
-        try:
-            return self._ask(self._plane.store, anchors, fresh=False)
-        except Unreachable as error:
-            # A document that broke off is not begun again by the store. If nothing answers at all this ends at once.
-            log.debug("%s: %s", self._settings.fqrn, error)
-            return self._ask(self._plane.store, anchors, fresh=False)
-
     def _ask_each(self, anchors: TrustAnchors, first: TrustError) -> Verified:
         refusals: list[TrustError] = []
         deadline = time.monotonic() + _PATIENCE
-        for name, server in zip(self._settings.network.servers, self._plane.mirrors, strict=False):
+        for server in self._plane.mirrors():
             try:
                 verified = self._ask(server, anchors, fresh=True)
             except TrustError as error:
-                refusals.append(TrustError(error.step, f"{name}: {error.reason}"))
+                refusals.append(TrustError(error.step, f"{server}: {error.reason}"))
             except StoreError as error:
                 log.debug("%s: %s", self._settings.fqrn, error)
             else:

@@ -88,7 +88,7 @@ def test_the_second_server_is_asked_for_what_the_first_lacks(plane, stored, tmp_
     second = stored(b"second")
     data_plane = plane(f"file://{tmp_path / 'a'}", put(tmp_path / "b", second))
     assert content_of(data_plane.contents.open(second[0])) == b"second"
-    assert len(data_plane.mirrors) == 2
+    assert len(data_plane.mirrors()) == 2
 
 
 def test_external_contents_come_from_the_external_servers(plane, stored, tmp_path):

@@ -330,14 +330,16 @@ class Recorded:
 
 
 @pytest.fixture
-def behind_a_proxy(local_settings):
+def behind_a_proxy(local_settings, monkeypatch):
     """Asks for the newest revision through a proxy that holds stale documents; the revision and what was asked for."""
 
     def ask(published, stale):
         settings = local_settings(published)
         plane = connect(settings)
         proxy = Recorded(plane.store, stale)
-        behind = dataclasses.replace(plane, store=proxy, mirrors=(proxy,))
+        upstream = dataclasses.replace(plane.upstream, store=proxy)
+        monkeypatch.setattr(type(upstream), "mirrors", lambda *_: (proxy,))
+        behind = dataclasses.replace(plane, store=proxy, upstream=upstream)
         try:
             return newest_revision(settings, behind, lambda: NOW), proxy.asked
         finally:

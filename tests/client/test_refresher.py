@@ -415,7 +415,7 @@ def cut_off(local_settings, tmp_path):
         settings = local_settings(published, cache_dir=f"{own}/cache", trust_state=f"{own}/trust")
         plane = connect(settings)
         network = Cut(plane, 10**6)
-        settings_plane = replace(plane, store=network, contents=network, external=network, mirrors=(network,))
+        settings_plane = replace(plane, store=network, contents=network, external=network)
         shown = Volume(Repository.open_settings(settings, settings_plane))
         kernel = KernelModel(shown)
         for path, entry in tree_of(shown.repository).items():
