@@ -168,7 +168,7 @@ def test_beyond_the_quota_the_least_recently_used_go(make):
 
 def test_the_quota_is_kept_without_any_flush(make, tmp_path):
     cache = make(50_000)
-    for number in range(500):
+    for number in range(160):
         _insert(cache, number)
         assert sum(path.stat().st_size for path in _files(tmp_path)) <= 51_000
 

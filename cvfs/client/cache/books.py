@@ -138,6 +138,11 @@ class Books:
         with self._opened() as cache:
             return int(cache.reset("size"))
 
+    def used_and_limit(self) -> tuple[int, Limit | None]:
+        """Both with one look: every flush asks."""
+        with self._opened() as cache:
+            return int(cache.reset("size")), _limit(cache.get(_LIMIT))
+
     def record(self, inserted: dict[str, Record], used: Iterable[str], stamp: int) -> None:
         """New records, and `stamp` as the last use of the names in `used` that are known."""
         for rows in _portions(inserted.items()):
@@ -191,12 +196,6 @@ class Books:
     def forget_sessions(self, tokens: Iterable[str]) -> None:
         """Sessions that are over hold nothing."""
         self.forget([_SESSION + token for token in tokens])
-
-    def limit(self) -> Limit | None:
-        """The quota that was set last while the cache was in use."""
-        with self._opened() as cache:
-            row = cache.get(_LIMIT)
-            return None if row is None else Limit(*_PAIR.unpack(row))
 
     def set_limit(self, limit: Limit) -> None:
         """Tell every process that uses the cache its new quota."""
@@ -265,6 +264,10 @@ def _translating() -> Iterator[None]:
         raise StoreFull(f"database {type(error).__name__}: {error}") from error
     except (sqlite3.Error, struct.error, ValueError) as error:
         raise BooksBroken(str(error)) from error
+
+
+def _limit(row: bytes | None) -> Limit | None:
+    return None if row is None else Limit(*_PAIR.unpack(row))
 
 
 def _portions(items: Iterable[_Item]) -> Iterator[list[_Item]]:

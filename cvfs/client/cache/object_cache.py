@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 _BATCH = 256
 _BATCH_SECONDS = 5.0
 _BATCH_ROOM = 8
+# So many seconds an insertion waits for another one that evicts.
+_MAKING_ROOM = 5.0
 # Uses between two batches that are remembered; those beyond do not count for the order of eviction.
 _RECENT = 16384
 # Part of the quota in which catalogs stay while there is data that could go.
@@ -139,11 +141,8 @@ class ObjectCache:
             due = self._is_due()
         if self._proven is not None:
             self._proven.add(content.name)
-        if due and self._flushing.acquire(blocking=False):
-            try:
-                self._flush()
-            finally:
-                self._flushing.release()
+        if due:
+            self._flush_in_turn()
         return written.descriptor
 
     def pin(self, content: ContentHash) -> None:
@@ -265,8 +264,7 @@ class ObjectCache:
                 self._reconcile([])
             elif dead:
                 self._reconcile(dead)
-            self._used = self._books.used()
-            limit = self._books.limit()
+            self._used, limit = self._books.used_and_limit()
             self._limit_since = limit.since if limit else 0
 
     def _is_due(self) -> bool:
@@ -274,6 +272,19 @@ class ObjectCache:
             return True
         room = None if self._quota is None else max(self._quota, self._crowded) - self._used
         return room is not None and self._pending_size * _BATCH_ROOM > room
+
+    def _flush_in_turn(self) -> None:
+        """One at a time; the others go on, unless they would fill the cache faster than anybody empties it."""
+        if not self._flushing.acquire(timeout=_MAKING_ROOM if self._is_over() else 0):
+            return
+        try:
+            if self._is_due():
+                self._flush()
+        finally:
+            self._flushing.release()
+
+    def _is_over(self) -> bool:
+        return self._quota is not None and self._used + self._pending_size > max(self._quota, self._crowded)
 
     def _flush(self) -> None:
         self._revive()
@@ -285,8 +296,8 @@ class ObjectCache:
             self._books.record(pending, recent - pending.keys(), self._clock())
             if self._incomplete:
                 self._reconcile([])
-            self._adopt_limit()
-            self._used = self._books.used()
+            self._used, limit = self._books.used_and_limit()
+            self._adopt(limit)
             if self._quota is not None and self._used > max(self._quota, self._crowded):
                 self._make_room(self._quota)
                 # Where too much is held, not every insertion shall go through all rows again.
@@ -319,8 +330,7 @@ class ObjectCache:
         self._quota = self._files.limit = quota
         self._crowded = 0
 
-    def _adopt_limit(self) -> None:
-        limit = self._books.limit()
+    def _adopt(self, limit: Limit | None) -> None:
         if limit is not None and limit.since > self._limit_since:
             self._limit_since = limit.since
             self._set_quota(limit.quota if limit.quota >= 0 else None)
