@@ -111,10 +111,10 @@ class Refresher:
                 newer = self._fetch(self._volume.repository)
                 if newer is not None:
                     self._succession.replace(newer)
+                self._note_success(now)
             except Exception as error:
                 self._note_failure(now, error)
                 raise
-            self._note_success(now)
             if newer is not None:
                 log.info("%s: revision %d is shown now", newer.settings.fqrn, newer.number)
             return newer is not None
@@ -127,9 +127,7 @@ class Refresher:
         with self._alone():
             current = self._volume.repository
             if root != current.revision.root_hash:
-                other = current.at(Revision(root))
-                other.tree.root().check_numbers()
-                self._succession.replace(other)
+                self._succession.replace(_opened(current, Revision(root)))
             self._schedule.hold()
             log.warning("%s: root catalog %s is shown by request, new revisions are not", current.settings.fqrn, root)
 
@@ -209,7 +207,15 @@ def newer_revision(current: Repository) -> Repository | None:
         # The whitelist may have been signed anew.
         current.revision = revision
         return None
+    return _opened(current, revision)
+
+
+def _opened(current: Repository, revision: Revision) -> Repository:
+    """Refused whole, before anything is shown: the thread that follows goes by the numbers of the root catalog."""
     newer = current.at(revision)
-    # Refused whole, before anything is shown: the thread that follows goes by these numbers.
-    newer.tree.root().check_numbers()
+    try:
+        newer.tree.root().check_numbers()
+    except BaseException:
+        newer.retire()
+        raise
     return newer

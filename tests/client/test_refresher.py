@@ -847,5 +847,7 @@ def test_a_root_catalog_with_a_number_that_is_none_is_no_revision(publication, o
         return newer
 
     monkeypatch.setattr(Repository, "at", damaged)
+    held = {entry.content for entry in current.plane.cache.entries() if entry.held}
     with pytest.raises(FormatError, match=name):
         newer_revision(current)
+    assert {entry.content for entry in current.plane.cache.entries() if entry.held} == held

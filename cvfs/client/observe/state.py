@@ -29,18 +29,23 @@ def _identity(mounted: Mounted) -> dict[str, Any]:
 
 
 def _revision(mounted: Mounted) -> dict[str, Any]:
-    repository, settings = mounted.repository, mounted.settings
+    repository = mounted.repository
     freshness = mounted.refresher.freshness
     return {
         "revision": repository.number,
         "root_hash": str(repository.revision.root_hash),
-        "expires": None if settings.pinned else max(0, int(mounted.refresher.due - time.time())),
+        "expires": None if _is_fixed(mounted) else max(0, int(mounted.refresher.due - time.time())),
         "trouble": freshness.trouble,
         "checked": freshness.checked,
         "succeeded": freshness.succeeded,
         "whitelist_days": repository.revision.whitelist_days(time.time()),
         "catalogs_open": len(repository.tree.open_catalogs()),
     }
+
+
+def _is_fixed(mounted: Mounted) -> bool:
+    """Nothing newer is looked for: by the settings, or since another root catalog was asked for."""
+    return mounted.settings.pinned or mounted.refresher.held
 
 
 def _volume(mounted: Mounted) -> dict[str, Any]:
