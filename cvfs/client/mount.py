@@ -20,7 +20,7 @@ from cvfs.client.observe.metrics import MetricsFile
 from cvfs.client.observe.mounted import Mounted
 from cvfs.client.observe.tracer import Tracer
 from cvfs.client.observe.watchdog import Watchdog
-from cvfs.client.open_files import OpenFiles
+from cvfs.client.open_files import DEFAULT_BYTES, OpenFiles
 from cvfs.client.presentation import Observation, view_of
 from cvfs.client.reading import Reader
 from cvfs.client.refresher import Refresher, newer_revision
@@ -70,7 +70,7 @@ class Mount:
         self._allow_other = allow_other
         self._logs = logs or Logs(settings.fqrn, settings.mount.logs)
         self._reread = reread
-        self._reader = Reader(OpenFiles(settings.view.open_objects))
+        self._reader = Reader(OpenFiles(settings.view.open_objects, _open_bytes(settings.cache.quota)))
         self._started = time.time()
         self._latencies = Latencies() if settings.mount.observation.latencies else None
         self._tracer = _tracer(self.settings.mount.observation)
@@ -221,6 +221,11 @@ class Mount:
             statfs_timeout=view.statfs_timeout,
             workers=view.workers,
         )
+
+
+def _open_bytes(quota: int | None) -> int:
+    """What is open occupies the disk although it was evicted: a small part of the quota."""
+    return DEFAULT_BYTES if quota is None else min(DEFAULT_BYTES, quota // 8)
 
 
 def _tracer(settings: ObservationSettings) -> Tracer | None:

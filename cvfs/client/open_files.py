@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 
 DEFAULT_LIMIT = 512
+DEFAULT_BYTES = 128 * 2**20
 
 # Digest and length: the same stored bytes under two compressions are two contents.
 ObjectKey = tuple[bytes, int]
@@ -23,10 +24,16 @@ class OpenFile:
 
 
 class OpenFiles:
-    """The most recently read objects, bounded. A file that falls out is closed by whoever still reads it."""
+    """The most recently read objects: `limit` of them, of `most_bytes` together, but always the newest.
 
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+    A file that falls out is closed by whoever still reads it. What the cache evicts occupies its room as long as it is
+    open here, on the disk, or in memory where nothing is kept.
+    """
+
+    def __init__(self, limit: int = DEFAULT_LIMIT, most_bytes: int = DEFAULT_BYTES) -> None:
         self._limit = limit
+        self._most_bytes = most_bytes
+        self._bytes = 0
         self._files: OrderedDict[ObjectKey, OpenFile] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -43,15 +50,21 @@ class OpenFiles:
 
     def keep(self, key: ObjectKey, fd: int) -> OpenFile:
         """Take over a descriptor."""
-        file = OpenFile(fd)
+        file, dropped = OpenFile(fd), []
         with self._lock:
-            dropped = [self._files.pop(key, None)]
+            if key in self._files:
+                dropped.append(self._files.pop(key))
+                self._bytes -= key[1]
             self._files[key] = file
-            dropped += [self._files.popitem(last=False)[1] for _ in range(len(self._files) - self._limit)]
+            self._bytes += key[1]
+            while len(self._files) > 1 and (len(self._files) > self._limit or self._bytes > self._most_bytes):
+                oldest, its_file = self._files.popitem(last=False)
+                self._bytes -= oldest[1]
+                dropped.append(its_file)
         del dropped  # closed here, outside of the lock
         return file
 
     def clear(self) -> None:
         with self._lock:
-            files, self._files = self._files, OrderedDict()
+            files, self._files, self._bytes = self._files, OrderedDict(), 0
         files.clear()

@@ -21,7 +21,8 @@ class Reader:
     """Reads of nodes. What a node stands for does not change, so nothing here depends on the revision shown."""
 
     def __init__(self, files: OpenFiles | None = None) -> None:
-        self.files = files or OpenFiles()
+        # Empty, it is false.
+        self.files = OpenFiles() if files is None else files
         self.opens = 0
         self._lock = threading.Lock()
         self._recent: OrderedDict[ContentHash, None] = OrderedDict()

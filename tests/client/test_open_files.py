@@ -47,6 +47,24 @@ def test_the_least_recently_used_is_closed_first(files):
     assert is_open(fds[3])
 
 
+def test_bytes_are_bounded_but_for_the_newest():
+    files = OpenFiles(limit=100, most_bytes=10)
+    for number in (1, 2, 3, 4):
+        files.keep(key(number), descriptor())
+    assert len(files) == 4
+    files.keep(key(1), descriptor())
+    assert len(files) == 4
+    files.keep(key(5), descriptor())
+    assert [number for number in range(1, 6) if files.get(key(number))] == [1, 4, 5]
+    files.keep(key(99), descriptor())
+    assert [number for number in range(1, 100) if files.get(key(number))] == [99]
+    files.keep(key(10), descriptor())
+    assert [number for number in range(1, 100) if files.get(key(number))] == [10]
+    files.clear()
+    files.keep(key(9), descriptor())
+    assert len(files) == 1
+
+
 def test_who_still_reads_closes_last(files):
     fd = descriptor()
     file = files.keep(key(1), fd)
