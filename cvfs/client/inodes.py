@@ -6,7 +6,7 @@ hard-link group share a number. Numbers stay below 2^32: old 32-bit programs fai
 
 import stat
 from collections import OrderedDict
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 
 from cvfs.client.content import Piece
 from cvfs.client.packed_rows import mode_of, pack, unpack
@@ -15,18 +15,30 @@ from cvfs.format.dirent import DirectoryEntry
 from cvfs.hashes import parent_path
 
 ROOT = 1
-_FIRST = 256
-_LAST = 2**32 - 1
+FIRST = 256
+LAST = 2**32 - 1
 # Entries that were listed but never handed to the kernel; kept for a while so that their numbers do not change at once.
 _UNREFERENCED_LIMIT = 16384
 
 Key = bytes | tuple[bytes, int, bytes, int]
 
 
+_NONE: Mapping[Key, int] = {}
+
+
 class StaleNode(PathError):
     """A number that means nothing any more."""
 
     errno = 116  # ESTALE
+
+
+class NumberInUse(PathError):
+    """The number that an entry has for ever still stands for what the entry was before."""
+
+    def __init__(self, key: Key, path: bytes) -> None:
+        super().__init__(f"{path.decode(errors='replace')}: its number is in use")
+        self.key = key
+        self.path = path
 
 
 class Node:
@@ -74,7 +86,7 @@ class Inodes:
         self._by_number = {ROOT: node}
         self._by_key: dict[Key, Node] = {b"": node}
         self._unreferenced: OrderedDict[int, None] = OrderedDict()
-        self._next = _FIRST
+        self._next = FIRST
         self.highest = ROOT
 
     def __len__(self) -> int:
@@ -94,11 +106,17 @@ class Inodes:
         """The node that shows a path, or a hard-link group, in the current revision."""
         return self._by_key.get(key)
 
-    def assign(self, key: Key, path: bytes, entry: DirectoryEntry) -> Node:
-        """The node of an entry, with a new number if it has none yet. Counts no reference."""
+    def assign(self, key: Key, path: bytes, entry: DirectoryEntry, numbers: Mapping[Key, int] = _NONE) -> Node:
+        """The node of an entry, with a new number if it has none yet, the one in `numbers` if there is one.
+
+        Counts no reference. Raises NumberInUse.
+        """
         node = self._by_key.get(key)
         if node is None:
-            node = Node(self._free_number(), key, path, entry)
+            number = numbers.get(key, 0)
+            if number in self._by_number:
+                raise NumberInUse(key, path)
+            node = Node(number or self._free_number(), key, path, entry)
             self._by_number[node.ino] = self._by_key[key] = node
             self._unreferenced[node.ino] = None
             self._trim()
@@ -163,8 +181,8 @@ class Inodes:
 
     def _free_number(self) -> int:
         while self._next in self._by_number:
-            self._next = self._next + 1 if self._next < _LAST else _FIRST
+            self._next = self._next + 1 if self._next < LAST else FIRST
         number = self._next
         self.highest = max(self.highest, number)
-        self._next = self._next + 1 if self._next < _LAST else _FIRST
+        self._next = self._next + 1 if self._next < LAST else FIRST
         return number

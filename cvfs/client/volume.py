@@ -7,12 +7,12 @@ overtaken by a new revision starts again, so nothing of the old revision is hand
 import itertools
 import stat
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cvfs.attributes import Attributes, FilesystemSize
 from cvfs.catalog.diff import Difference
 from cvfs.client.directories import Directories, Directory
-from cvfs.client.inodes import ROOT, Inodes, Key, Node
+from cvfs.client.inodes import ROOT, Inodes, Key, Node, NumberInUse, StaleNode
 from cvfs.client.listings import Entries, Listing
 from cvfs.client.magic.attributes import Subject, split_page
 from cvfs.client.open_files import OpenFile
@@ -20,21 +20,30 @@ from cvfs.client.packed_rows import pack
 from cvfs.client.presentation import View
 from cvfs.client.reading import Reader
 from cvfs.client.repository import Repository
+from cvfs.client.stable_inodes import StableInodes, named
 from cvfs.errors import NoSuchAttribute, NotADirectory, NotALink, NotFound
 from cvfs.format.dirent import DirectoryEntry
 from cvfs.format.xattrs import stored_attributes
 from cvfs.hashes import parent_path
 
 _STATFS_BLOCK = 512
+_NO_NUMBERS: Mapping[Key, int] = {}
 
 
 class Volume:
     """A mounted repository. Every method may be called from several threads."""
 
-    def __init__(self, repository: Repository, view: View | None = None, reader: Reader | None = None) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        view: View | None = None,
+        reader: Reader | None = None,
+        stable: StableInodes | None = None,
+    ) -> None:
         self._shown = Directories(repository)
         self._view = view or View()
         self._reader = reader or Reader()
+        self._stable = stable
         self._inodes = Inodes(repository.tree.find(b""))
         self._opened: dict[int, list[OpenFile]] = {}
         self._lock = threading.Lock()
@@ -49,29 +58,51 @@ class Volume:
 
         "." and ".." are what the kernel asks for a file handle: the node itself, and the directory above it.
         """
-        node = self._inodes.node(parent)
+        node = self._node(parent, wait=wait)
         if name in (b".", b".."):
             return self._lookup_dots(node, name, wait=wait)
         while True:
             shown = self._shown
             entry = self._directory(shown, node, wait=wait).get(name)
-            with self._lock:
-                if shown is not self._shown:
-                    continue
-                if entry is None:
-                    raise NotFound(f"{node.path.decode(errors='replace')}: no {name.decode(errors='replace')} in it")
-                child = self._assign(shown, node.path, entry)
-                self._inodes.reference(child)
-                return self._view.attributes(child.ino, entry)
+            if entry is None and shown is self._shown:
+                raise NotFound(f"{node.path.decode(errors='replace')}: no {name.decode(errors='replace')} in it")
+            found = self._give_numbers(shown, node.path, [entry] if entry else [], wait=wait, counted=True)
+            if found:
+                return found[0][1]
 
     def _lookup_dots(self, node: Node, name: bytes, *, wait: bool) -> Attributes:
-        entry = node.entry if name == b"." else self.repository.tree.find(parent_path(node.path), wait=wait)
+        path = node.path if name == b"." else parent_path(node.path)
+        entry = node.entry if name == b"." else self.repository.tree.find(path, wait=wait)
+        numbers = self._reserve({path: path}, wait=wait) if name == b".." and path else _NO_NUMBERS
         with self._lock:
             if name == b"..":
-                path = parent_path(node.path)
-                node = self._inodes.assign(path, path, entry)
+                node = self._inodes.assign(path, path, entry, numbers)
             self._inodes.reference(node)
             return self._attributes(node)
+
+    def _node(self, ino: int, *, wait: bool) -> Node:
+        """What a number stands for; one that lasts may have been given out before this mount began."""
+        try:
+            return self._inodes.node(ino)
+        except StaleNode:
+            if self._stable is None:
+                raise
+        if not wait:
+            raise BlockingIOError
+        return self._restore(ino, self._stable)
+
+    def _restore(self, ino: int, stable: StableInodes) -> Node:
+        entry_of, shown = stable.entry_of(ino), self._shown
+        try:
+            path = entry_of[1] if entry_of else b""
+            entry = shown.repository.tree.find(path) if path else None
+        except NotFound:
+            entry = None
+        key = self._key(shown, path, entry) if entry else b""
+        with self._lock:
+            if entry is None or shown is not self._shown or named(key, path) != entry_of:
+                raise StaleNode(f"inode {ino} is not known any more")
+            return self._inodes.assign(key, path, entry, {key: ino})
 
     def forget(self, ino: int, count: int) -> None:
         """The kernel gives back references."""
@@ -221,18 +252,48 @@ class Volume:
         while True:
             shown = self._shown
             listing.follow(shown, start, wait=wait)
-            with self._lock:
-                if shown is self._shown:
-                    entries = listing.entries[start:stop]
-                    return [self._described(shown, listing.path, entry, counted) for entry in entries]
+            entries = listing.entries[start:stop]
+            found = self._give_numbers(shown, listing.path, entries, wait=wait, counted=counted)
+            if found is not None:
+                return found
 
-    def _described(
-        self, shown: Directories, parent: bytes, entry: DirectoryEntry, counted: bool
-    ) -> tuple[bytes, Attributes]:
-        node = self._assign(shown, parent, entry)
-        if counted:
-            self._inodes.reference(node)
-        return entry.name, self._view.attributes(node.ino, entry)
+    def _give_numbers(
+        self, shown: Directories, parent: bytes, entries: Sequence[DirectoryEntry], *, wait: bool, counted: bool
+    ) -> Entries | None:
+        """Entries of a directory with their attributes; None if another revision is shown by now: read it again."""
+        while True:
+            numbers = self._reserve_all(shown, parent, entries, wait=wait) if self._stable else _NO_NUMBERS
+            try:
+                with self._lock:
+                    if shown is not self._shown:
+                        return None
+                    nodes = [self._assign(shown, parent, entry, numbers) for entry in entries]
+                    for node in nodes if counted else ():
+                        self._inodes.reference(node)
+                    attributes = self._view.attributes
+                    return [(e.name, attributes(node.ino, e)) for e, node in zip(entries, nodes, strict=True)]
+            except NumberInUse as used:
+                self._renew(used, wait=wait)
+
+    def _reserve_all(
+        self, shown: Directories, parent: bytes, entries: Sequence[DirectoryEntry], *, wait: bool
+    ) -> Mapping[Key, int]:
+        paths = [parent + b"/" + entry.name for entry in entries]
+        keys = [self._key(shown, path, entry) for path, entry in zip(paths, entries, strict=True)]
+        return self._reserve(dict(zip(keys, paths, strict=True)), wait=wait)
+
+    def _reserve(self, paths: Mapping[Key, bytes], *, wait: bool) -> Mapping[Key, int]:
+        """Numbers that last, on disk before they are given out; nothing where numbers need not last."""
+        if self._stable is None:
+            return _NO_NUMBERS
+        numbers = self._stable.numbers([named(key, path) for key, path in paths.items()], wait=wait)
+        return dict(zip(paths, numbers, strict=True))
+
+    def _renew(self, used: NumberInUse, *, wait: bool) -> None:
+        if not wait:
+            raise BlockingIOError
+        if self._stable:
+            self._stable.renew(named(used.key, used.path))
 
     def _referenced_directories(self) -> list[Node]:
         return [node for node in self._inodes if node.is_directory and node.references]
@@ -250,7 +311,7 @@ class Volume:
             raise NotADirectory(f"{node.path.decode(errors='replace')}: not a directory")
         return shown.read(node.path, wait=wait)
 
-    def _assign(self, shown: Directories, parent: bytes, entry: DirectoryEntry) -> Node:
+    def _assign(self, shown: Directories, parent: bytes, entry: DirectoryEntry, numbers: Mapping[Key, int]) -> Node:
         path = parent + b"/" + entry.name
         key = self._key(shown, path, entry)
         node = self._inodes.at(key)
@@ -258,7 +319,7 @@ class Volume:
         # directory.
         if node is not None and node.row != pack(entry):
             self._succeed([(node, entry)])
-        return self._inodes.assign(key, path, entry)
+        return self._inodes.assign(key, path, entry, numbers)
 
     def _key(self, shown: Directories, path: bytes, entry: DirectoryEntry | None) -> Key:
         if entry is None or entry.is_directory or not entry.hardlink_group:
