@@ -108,7 +108,13 @@ class _Inquiry:
                 return verified
             if time.monotonic() > deadline:
                 break
-        raise _gravest(refusals or [first], self._settings.fqrn)
+        raise self._with_hint(_gravest(refusals or [first]))
+
+    def _with_hint(self, refusal: TrustError) -> TrustError:
+        if refusal.step not in ROLLBACKS or not self._state:
+            return refusal
+        hint = f"cvfs trust reset {self._settings.fqrn} (which forgets what is in {self._state.directory})"
+        return TrustError(refusal.step, f"{refusal.reason}; if the repository was created anew or set back: {hint}")
 
     def _ask(self, server: Store, anchors: TrustAnchors, *, fresh: bool) -> Verified:
         manifest = _document(server, ".cvmfspublished", fresh=fresh)
@@ -155,11 +161,9 @@ def _warn_once(fqrn: str, refusal: str) -> None:
     log.warning("%s: passed over a server: %s", fqrn, refusal)
 
 
-def _gravest(refusals: list[TrustError], fqrn: str) -> TrustError:
+def _gravest(refusals: list[TrustError]) -> TrustError:
     """That a server lags is worth telling only if nothing worse happened."""
-    gravest = next((error for error in refusals if error.step not in LAGS), refusals[0])
-    hint = f"; if the repository was created anew or set back: cvfs trust reset {fqrn}"
-    return TrustError(gravest.step, gravest.reason + hint) if gravest.step in ROLLBACKS else gravest
+    return next((error for error in refusals if error.step not in LAGS), refusals[0])
 
 
 def _kept_revision(settings: Settings, plane: DataPlane, cause: CvfsError, now: float) -> Revision:
