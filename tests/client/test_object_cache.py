@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import diskcache
 import pytest
 
+from cvfs.client.cache import object_cache
 from cvfs.client.cache.files import content_named
 from cvfs.client.cache.object_cache import ObjectCache
 from cvfs.compression import ENCODERS
@@ -166,7 +167,8 @@ def test_beyond_the_quota_the_least_recently_used_go(make):
     assert cache.usage() == (5000, 10_000)
 
 
-def test_the_quota_is_kept_without_any_flush(make, tmp_path):
+def test_the_quota_is_kept_without_any_flush(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(object_cache, "_MAKING_ROOM", 60)
     cache = make(50_000)
     for number in range(160):
         _insert(cache, number)

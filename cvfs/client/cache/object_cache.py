@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _BATCH = 256
 _BATCH_SECONDS = 5.0
 _BATCH_ROOM = 8
-# So many seconds an insertion waits for another one that evicts.
+# So many seconds an insertion into a full cache waits for what is evicted.
 _MAKING_ROOM = 5.0
 # Uses between two batches that are remembered; those beyond do not count for the order of eviction.
 _RECENT = 16384
@@ -70,11 +70,14 @@ class ObjectCache:
         self._held_changed = False
         self._held_by = ""
         self._pending: dict[str, Record] = {}
-        self._pending_size = self._used = 0
+        # Bytes that wait to be written into the books, that are being written, and that are there.
+        self._pending_size = self._being_written = self._used = 0
         self._limit_since = 0
         self._flushed = time.monotonic()
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
+        self._turn = threading.Condition()
+        self._catching_up = self._closing = False
         self._crowded = 0
         self._incomplete = self._complained = False
 
@@ -92,7 +95,8 @@ class ObjectCache:
             self._begin()
 
     def close(self) -> None:
-        """Write the books, end the session. Contents can still be opened."""
+        """Write the books, end the session. Contents can still be opened. An eviction under way is broken off."""
+        self._closing = True
         self.flush()
         with self._flushing, self._mending():
             self._books.forget_sessions([self._files.session])
@@ -142,7 +146,7 @@ class ObjectCache:
         if self._proven is not None:
             self._proven.add(content.name)
         if due:
-            self._flush_in_turn()
+            self._catch_up()
         return written.descriptor
 
     def pin(self, content: ContentHash) -> None:
@@ -174,7 +178,7 @@ class ObjectCache:
 
     def usage(self) -> tuple[int, int | None]:
         """Bytes in use, other processes' as of the last `flush`, and the quota."""
-        return self._used + self._pending_size, self._quota
+        return self._used + self._being_written + self._pending_size, self._quota
 
     def resize(self, quota: int | None) -> None:
         """Another quota in bytes (None: no limit), at once here, within a minute in every process that uses the cache.
@@ -268,23 +272,45 @@ class ObjectCache:
             self._limit_since = limit.since if limit else 0
 
     def _is_due(self) -> bool:
+        if not self._pending:
+            return False
         if len(self._pending) >= _BATCH or time.monotonic() - self._flushed > _BATCH_SECONDS:
             return True
-        room = None if self._quota is None else max(self._quota, self._crowded) - self._used
+        room = self._room()
         return room is not None and self._pending_size * _BATCH_ROOM > room
 
-    def _flush_in_turn(self) -> None:
-        """One at a time; the others go on, unless they would fill the cache faster than anybody empties it."""
-        if not self._flushing.acquire(timeout=_MAKING_ROOM if self._is_over() else 0):
-            return
+    def _catch_up(self) -> None:
+        """Have the books written by a thread of their own: no reader waits for a database, or while others are evicted.
+
+        Only where the quota is exceeded it waits a while, lest the cache is filled faster than it is emptied.
+        """
+        with self._turn:
+            if not self._catching_up:
+                self._catching_up = True
+                threading.Thread(target=self._work_off, name="cache books", daemon=True).start()
+            self._turn.wait_for(lambda: not (self._catching_up and self._is_over()), _MAKING_ROOM)
+
+    def _work_off(self) -> None:
+        due = True
         try:
-            if self._is_due():
-                self._flush()
+            while due:
+                self.flush()
+                with self._turn:
+                    due = self._catching_up = self._is_due()
         finally:
-            self._flushing.release()
+            with self._turn:
+                self._catching_up = False
+                self._turn.notify_all()
+
+    def _room(self) -> int | None:
+        """Bytes that may still be inserted, negative where the quota is exceeded; None: any number."""
+        if self._quota is None:
+            return None
+        return max(self._quota, self._crowded) - self._used - self._being_written
 
     def _is_over(self) -> bool:
-        return self._quota is not None and self._used + self._pending_size > max(self._quota, self._crowded)
+        room = self._room()
+        return room is not None and self._pending_size > room
 
     def _flush(self) -> None:
         self._revive()
@@ -297,6 +323,7 @@ class ObjectCache:
             if self._incomplete:
                 self._reconcile([])
             self._used, limit = self._books.used_and_limit()
+            self._being_written = 0
             self._adopt(limit)
             if self._quota is not None and self._used > max(self._quota, self._crowded):
                 self._make_room(self._quota)
@@ -319,6 +346,7 @@ class ObjectCache:
         with self._lock:
             # A copy, since `open` may still add to the old set: it takes no lock.
             pending, recent = self._pending, self._recent.copy()
+            self._being_written = self._pending_size
             self._pending, self._recent, self._pending_size = {}, set(), 0
             self._flushed = time.monotonic()
             changed = self._held_changed or self._held_by != self._files.session
@@ -349,13 +377,15 @@ class ObjectCache:
         share = (self._quota or self._used) // _CATALOG_SHARE
         noted = False
         going = departing(self._books.records, held, self._used - goal, share)
-        while self._used > goal and (portion := list(itertools.islice(going, PORTION))):
+        while self._used > goal and not self._closing and (portion := list(itertools.islice(going, PORTION))):
             for name in portion:
                 self._files.remove(name)
             noted = noted or self._note_cleanup()
             # Another process may have fetched one of them again in the meantime.
             self._books.forget(name for name in portion if not self._files.present(name))
             self._used = self._books.used()
+            with self._turn:
+                self._turn.notify_all()
 
     def _note_cleanup(self) -> bool:
         self._books.note_cleanup(self._clock())
