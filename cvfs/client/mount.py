@@ -27,6 +27,7 @@ from cvfs.client.refresher import Refresher, newer_revision
 from cvfs.client.repository import Repository
 from cvfs.client.settings import Settings
 from cvfs.client.settings.mount import ObservationSettings
+from cvfs.client.stable_inodes import open_stable_inodes
 from cvfs.client.talk import all_commands
 from cvfs.client.upkeep import Upkeep
 from cvfs.client.volume import Volume
@@ -84,8 +85,10 @@ class Mount:
         with contextlib.ExitStack() as on_failure:
             with acting_for(chosen):
                 repository = Repository.open_settings(self.settings)
-            on_failure.callback(repository.close)
-            self._volume = Volume(repository, view_of(self.settings, self._observation()), self._reader)
+                on_failure.callback(repository.close)
+                stable = open_stable_inodes(self.settings)
+            view = view_of(self.settings, self._observation(), chosen)
+            self._volume = Volume(repository, view, self._reader, stable)
             descriptor = device.mount(self.mountpoint, self._options(chosen))
             on_failure.callback(device.unmount, self.mountpoint, lazy=True)
             self._channel = device.Channel.open(descriptor)

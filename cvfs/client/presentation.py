@@ -55,11 +55,14 @@ class View:
         return Attributes(ino, mode, entry.linkcount, uid, gid, rdev, size, blocks, entry.mtime, entry.mtime_ns or 0)
 
 
-def view_of(settings: Settings, observed: Observation) -> View:
-    """The view that the settings ask for. Raises UsageError for a map that cannot be read."""
+def view_of(settings: Settings, observed: Observation, claimer: tuple[int, int] | None = None) -> View:
+    """The view that the settings ask for. `claimer`, user and group, is who claims all entries; else this process.
+
+    Raises UsageError for a map that cannot be read.
+    """
     owner = settings.view.owner
     return View(
-        owner=(os.getuid(), os.getgid()) if owner.claim_ownership else None,
+        owner=(claimer or (os.getuid(), os.getgid())) if owner.claim_ownership else None,
         uids=read_owner_map(owner.uid_map) if owner.uid_map else None,
         gids=read_owner_map(owner.gid_map) if owner.gid_map else None,
         world_readable=owner.world_readable,

@@ -1,5 +1,6 @@
 """Entries as a mount shows them: owners, modes, sizes, links."""
 
+import os
 import stat
 
 import pytest
@@ -72,6 +73,13 @@ def test_a_view_is_made_of_settings(make_settings, tmp_path, row):
     assert view.variables[b"CVMFS_FQRN"] == b"sw.example.org"
     assert view.variables[b"CVMFS_ARCH"]
     assert view_of(make_settings(raw_links=True), OBSERVED).variables is None
+
+
+def test_who_claims_everything(make_settings):
+    settings = make_settings(owner=OwnerSettings(claim_ownership=True))
+    assert view_of(settings, OBSERVED).owner == (os.getuid(), os.getgid())
+    assert view_of(settings, OBSERVED, (7, 8)).owner == (7, 8)
+    assert view_of(make_settings(), OBSERVED, (7, 8)).owner is None
 
 
 def test_a_map_that_cannot_be_read_fails_the_mount(make_settings, tmp_path):
