@@ -184,10 +184,9 @@ class HttpStore:
 
     def _open(self) -> "_Pools":
         """The connections of this process; one that was forked off never shares a connection with its parent."""
-        pace = paced.Pace(self._timeouts().low_speed, self._silence)
         with self._lock:
             if self._pools is None or self._pools.process != os.getpid():
-                adapter = _PacedAdapter(self._names, pace)
+                adapter = _PacedAdapter(self._names, self._timeouts().low_speed)
                 target = self._target(self._base)
                 cut = len(self._base) - len(target)
                 pool = self._connections(adapter, self._base)
@@ -242,8 +241,8 @@ class _Pools(NamedTuple):
 class _PacedAdapter(HTTPAdapter):
     """Connections that are dialled within a deadline and given up when they dribble, to servers and to proxies."""
 
-    def __init__(self, names: Names, pace: paced.Pace) -> None:
-        self._classes = paced.pool_classes(names, pace)
+    def __init__(self, names: Names, low_speed: int) -> None:
+        self._classes = paced.pool_classes(names, low_speed)
         super().__init__(pool_connections=4, pool_maxsize=_KEPT_CONNECTIONS)
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:

@@ -2,7 +2,7 @@
 
 A socket's time-out starts anew with every byte, so a peer that sends one byte a second would hold a thread for ever.
 Here every read from the socket is counted: an average below `low_speed` bytes per second over a whole window ends the
-response with TimeoutError. The window of the headers is the connection's read time-out, that of the body the pace's.
+response with TimeoutError. The window is the connection's read time-out; it begins with the headers, then with the body.
 """
 
 import functools
@@ -10,8 +10,6 @@ import http.client
 import io
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -26,14 +24,6 @@ _MAX_HEADERS = 256 * 1024
 _UNSET_TIMEOUT = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The least speed of a body in bytes per second, and the seconds of silence after which one counts as broken."""
-
-    low_speed: int
-    silence: Callable[[], float]
-
-
 class _PacedReader(io.RawIOBase):
     """The bytes of one response as they leave the socket, counted against the clock."""
 
@@ -43,7 +33,7 @@ class _PacedReader(io.RawIOBase):
         self._low_speed = low_speed
         self._started = time.monotonic()
         self._seen = 0
-        self.header_room: int | None = _MAX_HEADERS
+        self._header_room: int | None = _MAX_HEADERS
 
     def readable(self) -> bool:
         return True
@@ -52,9 +42,9 @@ class _PacedReader(io.RawIOBase):
         self._judge()
         count = self._source.readinto(buffer) or 0
         self._seen += count
-        if self.header_room is not None:
-            self.header_room -= count
-            if self.header_room < 0:
+        if self._header_room is not None:
+            self._header_room -= count
+            if self._header_room < 0:
                 raise TimeoutError(f"its headers do not end within {_MAX_HEADERS} bytes")
         return count
 
@@ -62,10 +52,9 @@ class _PacedReader(io.RawIOBase):
         self._source.close()
         super().close()
 
-    def calm(self, window: float) -> None:
-        """From here on the bytes are counted anew, over windows of that many seconds, and there may be any number."""
-        self.header_room = None
-        self._window = window
+    def end_headers(self) -> None:
+        """From here on the bytes are counted anew, and there may be any number."""
+        self._header_room = None
         self._started = time.monotonic()
         self._seen = 0
 
@@ -84,7 +73,6 @@ class _PacedFile:
     """What http.client takes for a socket: all it asks of it is a file to read from."""
 
     def __init__(self, sock: socket.socket, low_speed: int) -> None:
-        self.sock = sock
         source = cast("io.RawIOBase", sock.makefile("rb", buffering=0))
         self.reader = _PacedReader(source, sock.gettimeout() or _UNSET_TIMEOUT, low_speed)
 
@@ -93,35 +81,32 @@ class _PacedFile:
 
 
 class _PacedResponse(http.client.HTTPResponse):
-    """A response read through a paced reader: its headers within the connection's read time-out, its body at the pace."""
+    """A response read through a paced reader."""
 
-    def __init__(self, sock: socket.socket, pace: Pace, **options: Any) -> None:
-        self._pace = pace
-        self._paced = _PacedFile(sock, pace.low_speed)
+    def __init__(self, sock: socket.socket, low_speed: int, **options: Any) -> None:
+        self._paced = _PacedFile(sock, low_speed)
         super().__init__(cast("socket.socket", self._paced), **options)
 
     def begin(self) -> None:
         super().begin()
-        window = self._pace.silence()
-        self._paced.sock.settimeout(window)
-        self._paced.reader.calm(window)
+        self._paced.reader.end_headers()
 
 
-def pool_classes(names: Names, pace: Pace) -> dict[str, type[HTTPConnectionPool]]:
-    """Connection pools, by URL scheme, whose connections are dialled by name and whose responses keep the pace."""
+def pool_classes(names: Names, low_speed: int) -> dict[str, type[HTTPConnectionPool]]:
+    """Connection pools, by URL scheme, whose connections are dialled by name and whose responses are not slower."""
     return {
-        "http": _paced_pool(HTTPConnectionPool, HTTPConnection, names, pace),
-        "https": _paced_pool(HTTPSConnectionPool, HTTPSConnection, names, pace),
+        "http": _paced_pool(HTTPConnectionPool, HTTPConnection, names, low_speed),
+        "https": _paced_pool(HTTPSConnectionPool, HTTPSConnection, names, low_speed),
     }
 
 
 def _paced_pool(
-    pool: type[HTTPConnectionPool], connection: type[HTTPConnection], names: Names, pace: Pace
+    pool: type[HTTPConnectionPool], connection: type[HTTPConnection], names: Names, low_speed: int
 ) -> type[HTTPConnectionPool]:
     def connect(self: HTTPConnection) -> socket.socket:
         within = self.timeout if isinstance(self.timeout, (int, float)) else _UNSET_TIMEOUT
         return dial(names, self._dns_host, self.port, within, self.socket_options or ())
 
-    respond = staticmethod(functools.partial(_PacedResponse, pace=pace))
+    respond = staticmethod(functools.partial(_PacedResponse, low_speed=low_speed))
     paced = type(f"Paced{connection.__name__}", (connection,), {"response_class": respond, "_new_conn": connect})
     return type(f"Paced{pool.__name__}", (pool,), {"ConnectionCls": paced})

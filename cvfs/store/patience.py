@@ -49,5 +49,6 @@ class Patience:
         return max(0.0, min(wanted, (self._deadline - now) / 2))
 
     def flowed(self, now: float) -> None:
-        """Bytes came until just now: silence begins anew, with the time for finding one that it takes was spent."""
+        """Bytes came, until the silence that has just been noticed: what follows has half of the time."""
         self._deadline = max(self._deadline, now + self._timeout)
+        self._first = True

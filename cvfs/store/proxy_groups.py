@@ -74,6 +74,10 @@ class ProxyGroups:
                 members.insert(0, self.active)
             yield from members
 
+    def left_out(self) -> list[str]:
+        """The proxies that are known to be down."""
+        return [proxy for group in self._groups for proxy in group if proxy in self._down]
+
     def states(self) -> tuple[tuple[ProxyState, ...], ...]:
         """All groups for the control socket."""
         return tuple(

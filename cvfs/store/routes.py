@@ -221,7 +221,8 @@ class Routes:
     ) -> Route | None:
         """The best way among those that `accept` admits; None if there is none. Only `server` is asked if it is given.
 
-        A way that shares neither server nor proxy with those in `failed` is better than one that does.
+        A way that shares neither server nor proxy with those in `failed` is better than one that does, and what is known
+        to be down comes last.
         """
         route = self._current
         usual = not (server or failed or accept)
@@ -265,8 +266,17 @@ class Routes:
                 _log.warning("online again: %s answers", route)
 
     def worked(self, route: Route) -> None:
-        """A request got all that it wanted this way."""
+        """A request got all that it wanted this way: neither server nor proxy is down."""
         self._worked[route.server] = self._worked[route.proxy] = self.clock()
+        if self._disturbed:
+            with self._lock:
+                self._servers.absolve(route.server)
+                self._proxies.absolve(route.proxy)
+
+    def is_down(self, route: Route) -> bool:
+        """Whether its server or its proxy is known to be down."""
+        with self._lock:
+            return route.server in self._servers.left_out() or route.proxy in self._proxies.left_out()
 
     def has_answered(self, since: float) -> bool:
         """Whether any byte came by any way after `since`, a time of `clock`."""
@@ -350,15 +360,25 @@ class Routes:
             self._servers.absolve(innocent)
 
     def _ways(self, path: str, server: str | None, failed: Sequence[Route]) -> list[Route]:
-        """All ways that are not known to be down, best first: two servers through each proxy, then the other servers."""
+        """All ways, best first: two servers through each proxy, then the other servers; those known to be down last."""
         generation = (self._proxies.generation, self._servers.generation)
-        servers = [server] if server else list(self._servers.in_order())
-        proxies = list(self._proxies.in_order(path))
-        ranked = [(j // 2, i, j, Route(s, p, generation)) for i, p in enumerate(proxies) for j, s in enumerate(servers)]
-        ways = [way for *_, way in sorted(ranked, key=lambda entry: entry[:3])]
-        if failed:
-            ways.sort(key=lambda way: sum((way.server == bad.server) + (way.proxy == bad.proxy) for bad in failed))
-        return ways
+        proxies, spare_proxies = list(self._proxies.in_order(path)), self._proxies.left_out()
+        servers, spare_servers = list(self._servers.in_order()), self._servers.left_out()
+        if server:
+            servers, spare_servers = [server], []
+        down = {*spare_proxies, *spare_servers}
+
+        def rank(place: tuple[int, int, Route]) -> tuple[bool, int, int, int, int]:
+            proxy, server, way = place
+            shared = sum((way.server == bad.server) + (way.proxy == bad.proxy) for bad in failed)
+            return not down.isdisjoint(way[:2]), shared, server // 2, proxy, server
+
+        places = [
+            (i, j, Route(s, p, generation))
+            for i, p in enumerate((*proxies, *spare_proxies))
+            for j, s in enumerate((*servers, *spare_servers))
+        ]
+        return [way for *_, way in sorted(places, key=rank)]
 
     def _set_chain(self, chain: ProxyChain) -> None:
         with self._changing("proxies set"):
@@ -378,6 +398,10 @@ class Routes:
             _log.warning("switching proxy from %s to %s: %s", shown(proxy), shown(now_proxy), reason)
         if now_server != server:
             _log.warning("switching host from %s to %s: %s", server, now_server, reason)
+
+    @property
+    def _disturbed(self) -> bool:
+        return self._proxies.disturbed or self._servers.disturbed
 
     def _reset_at(self) -> float:
         return min(self._proxy_reset_at, self._host_reset_at)

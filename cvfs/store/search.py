@@ -50,12 +50,13 @@ class Search:
         self._sleep = sleep
         self._server = server
         self._share = share
+        self._doubted = doubted
         self._bad = [doubted] if doubted else []
         self._began = self._attempt = routes.clock()
         self._patience: Patience | None = None
         self._failures: list[_Failure] = []
         self._tried: set[tuple[str, str]] = set()
-        self._silent: set[tuple[str, str]] = set()
+        self._again: Route | None = None
         self._absent: set[str] = set()
         self._missing: MissingObject | None = None
         self._rounds = self._attempts = self._flows = 0
@@ -89,15 +90,16 @@ class Search:
             self._blame_nearest(failure)
         elif error.trouble not in _NETWORK:
             self._routes.answered(route)
-        if error.trouble is Trouble.SILENT and route[:2] not in self._silent:
-            self._silent.add(route[:2])
+        if error.trouble is Trouble.SILENT and self._again is None and not self._routes.is_down(route):
+            self._again = route
         else:
             self._tried.add(route[:2])
 
     def succeeded(self, route: Route) -> None:
-        """All bytes came this way: those that failed before did worse."""
+        """All bytes came this way: those that failed before did worse. Where bad copies came, nobody knows yet if it did."""
         self._routes.answered(route)
-        self._routes.worked(route)
+        if self._doubted is None:
+            self._routes.worked(route)
         for failure in self._failures:
             self._judge(failure, route)
 
@@ -120,16 +122,35 @@ class Search:
                 route[:2] not in self._tried and route.server not in self._absent and route[:2] != (besides or ())[:2]
             )
 
-        repeated = next((failure.route for failure in reversed(self._failures) if self._is_repeatable(failure)), None)
-        if repeated and besides is None:
-            again = self._routes.choose(self._path, server=self._server, accept=lambda route: route.same(repeated))
-            if again:
-                self._routes.retried()
-                return again
+        again = self._repetition() if besides is None else None
+        if again:
+            return again
+        if self._doubted and not self._attempts:
+            other = self._elsewhere(self._doubted)
+            if other:
+                return other
         return self._routes.choose(self._path, server=self._server, failed=self._bad, accept=accept)
 
-    def _is_repeatable(self, failure: _Failure) -> bool:
-        return failure.error.trouble is Trouble.SILENT and failure.route[:2] not in self._tried
+    def _elsewhere(self, doubted: Route) -> Route | None:
+        """A way with nothing of the one that gave bad copies, or with little of it, even if it was down lately."""
+        tests: tuple[Callable[[Route], bool], ...] = (
+            lambda route: route.server != doubted.server and route.proxy != doubted.proxy,
+            lambda route: route.server != doubted.server,
+            lambda route: route.proxy != doubted.proxy,
+        )
+        found = (self._routes.choose(self._path, server=self._server, accept=test) for test in tests)
+        return next(filter(None, found), None)
+
+    def _repetition(self) -> Route | None:
+        """The first way that was silent, once more, on a fresh connection; nothing if it was found to be down meanwhile."""
+        if self._again is None or self._again[:2] in self._tried:
+            return None
+        again = self._routes.choose(self._path, server=self._server, accept=self._again.same)
+        self._tried.add(self._again[:2])
+        if again is None or self._routes.is_down(again):
+            return None
+        self._routes.retried()
+        return again
 
     def _seconds(self, route: Route) -> float:
         now = self._routes.clock()
@@ -175,8 +196,8 @@ class Search:
         self._routes.retried()
         self._sleep(self._pause(now))
         self._tried.clear()
-        self._silent.clear()
-        del self._bad[:]
+        self._again = None
+        self._bad.clear()
 
     def _pause(self, now: float) -> float:
         policy = self._routes.policy

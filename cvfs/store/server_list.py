@@ -47,6 +47,10 @@ class ServerList:
         """The servers that are not known to be down, best first."""
         return (url for url in self._from(self._active) if url not in self._down)
 
+    def left_out(self) -> list[str]:
+        """The servers that are known to be down."""
+        return [url for url in self._servers if url in self._down]
+
     def states(self) -> tuple[ServerState, ...]:
         """All servers for the control socket."""
         return tuple(

@@ -384,3 +384,14 @@ def test_many_requests_on_one_dead_proxy_blame_it_alone(over, clock):
     assert results == [b"x"] * 8
     assert [proxy.down for proxy in store.routes.proxy_groups()[0]].count(True) == 1
     assert store.routes.failovers.proxy == 1
+
+
+def test_who_is_known_to_be_down_is_asked_when_nobody_else_helps(over, clock):
+    first, second = Scripted(DOWN), Scripted(b"x")
+    store = over([first, second])
+    assert _read(store) == b"x"
+    first.answers, second.answers = [(b"y",)], [(STATUS,)]
+    clock.now += 1
+    assert [_read(store) for _ in range(2)] == [b"y"] * 2
+    assert store.routes.server == "http://0"
+    assert (len(first.asked), len(second.asked)) == (3, 2)
