@@ -131,8 +131,7 @@ def _cleanups(subject: Subject) -> int:
 def _speed(subject: Subject) -> str:
     """KiB per second, while something was received."""
     traffic = subject.repository.plane.traffic()
-    seconds: float = getattr(traffic, "seconds", 0.0)
-    return str(int(traffic.bytes / 1024 / seconds)) if seconds > 0 else "n/a"
+    return str(int(traffic.bytes / 1024 / traffic.seconds)) if traffic.seconds > 0 else "n/a"
 
 
 def _membership(subject: Subject) -> list[bytes]:

@@ -11,15 +11,11 @@ _NO_HOST = b"internal error: no hosts defined"
 
 
 def _routes(subject: Subject) -> Routes:
-    routes: Routes | None = getattr(subject.repository.plane, "routes", None)
-    if routes is None:
-        raise NoSuchAttribute("no servers")
-    return routes
+    return subject.repository.plane.routes
 
 
 def _external(subject: Subject) -> Routes:
-    routes: Routes | None = getattr(subject.repository.plane, "external_routes", None)
-    return routes or _routes(subject)
+    return subject.repository.plane.external_routes or subject.repository.plane.routes
 
 
 def _host(routes: Routes) -> bytes:

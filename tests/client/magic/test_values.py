@@ -67,8 +67,6 @@ COUNTERS = [
     "symlink",
     "xattr",
 ]
-# Held to their values in test_network.py.
-NETWORK = {name for name in ANYWHERE if name.startswith(("external", "host", "proxy", "timeout"))}
 
 
 @pytest.fixture
@@ -111,7 +109,7 @@ def test_the_root_lists_the_names_that_apply_everywhere(mounted):
     assert mounted.volume.listxattr(mounted.number(b"/chunked/random_1m")) == []
 
 
-@pytest.mark.parametrize("name", [name for name in ANYWHERE if name not in NETWORK])
+@pytest.mark.parametrize("name", ANYWHERE)
 def test_each_can_be_read_everywhere(mounted, name):
     for path in (b"", b"/chunked/random_1m"):
         assert isinstance(mounted.ask(name, path), bytes)
