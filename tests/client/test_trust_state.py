@@ -20,6 +20,8 @@ from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs.trust import Seen, Verified
 
 FQRN = "sw.example.org"
+# For processes that the tests start.
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 NOW = 1_800_000_000.0
 ROOT = ContentHash.of(b"root", Algorithm.SHA1, ObjectKind.CATALOG)
 OTHER = ContentHash.of(b"other", Algorithm.SHA1, ObjectKind.CATALOG)
@@ -90,16 +92,19 @@ def test_processes_that_write_at_the_same_time_leave_the_newest(state, tmp_path)
     """Each writes many revisions, all of them interleaved."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import test_trust_state as t\n"
+        "t.trust_state._PATIENCE = 100\n"
         "state = t.TrustState(sys.argv[2], t.FQRN)\n"
         "for n in range(int(sys.argv[3]), 60, 3): state.keep(t.replace(t.KEPT, manifest=b'%d' % n), t.verified(n))\n"
     )
     here = os.path.dirname(__file__)
-    writers = [subprocess.Popen([sys.executable, "-c", script, here, str(tmp_path), str(n)]) for n in range(3)]
+    command = [sys.executable, "-c", script, here, str(tmp_path)]
+    writers = [subprocess.Popen([*command, str(n)], env=ENVIRONMENT) for n in range(3)]
     assert [writer.wait(120) for writer in writers] == [0, 0, 0]
     assert (state.seen().revision, state.kept().manifest) == (59, b"59")
 
 
-def test_the_lock_is_waited_for(state, place):
+def test_the_lock_is_waited_for(state, place, monkeypatch):
+    monkeypatch.setattr(trust_state, "_PATIENCE", 60)
     with open(place / "lock", "w") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
         writer = threading.Thread(target=state.keep, args=(KEPT, verified()))
@@ -240,7 +245,7 @@ def test_the_directory_of_another_user(state, place, caplog):
         "try: state.seen()\nexcept t.UsageError as error: print(error)\n"
     )
     command = [sys.executable, "-c", script, os.path.dirname(__file__), str(place.parent)]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    told = subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
     assert told.returncode == 0
     assert "seen.json: Permission denied: it is for user 0 to change" in told.stdout
     assert "cannot be remembered: Permission denied" in told.stderr
