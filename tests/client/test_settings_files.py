@@ -72,6 +72,8 @@ def test_assignments(text, expected):
         ('A="${NOTHING:-else}"', "else"),
         ("A=${NOTHING:-a b}", "a b"),
         ('A="${NOTHING:-${B}x}"', "bx"),
+        ('A="x${NOTHING:-"a $B"}y"', "xa by"),
+        ('A="${NOTHING:-it\'s}"', "it's"),
         ('A="${EMPTY-else}"', ""),
         ('A="${EMPTY:-else}"', "else"),
         ('A="${B:+there}"', "there"),

@@ -144,9 +144,11 @@ def _next_parts(source: Source, ends: str, *, quoted: bool) -> Word:
         return (Substitution(source.take_through("`")),)
     if next_one == "\\":
         return _escaped(source, quoted=quoted)
-    if next_one in "'\"" and not quoted:
+    # In "${name:-"alternative"}" the inner quotes are quotes, too.
+    quotes = "'\"" if not quoted else '"' if ends == "}" else ""
+    if next_one in quotes:
         return _quoted(source)
-    special = "$`\\" if quoted else "$`\\'\""
+    special = f"$`\\{quotes}"
     return (Text(source.match(re.compile(f"[^{re.escape(special + ends)}]+")), quoted),)
 
 
