@@ -105,12 +105,20 @@ class ControlServer:
 
     def stop(self) -> None:
         """Stop listening and remove the socket. Commands under way are not waited for."""
-        if self._socket:
+        listener, self._socket = self._socket, None
+        if listener:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.close()
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def revive(self) -> None:
+        """Listen again where somebody removed the socket, with all of the cache for instance. Raises UsageError."""
+        if self._socket and not os.path.exists(self.path):
+            log.warning("%s: somebody removed the control socket, made again", self.path)
+            self.stop()
+            self.start()
 
     def _serve(self, listener: socket.socket) -> None:
         while True:

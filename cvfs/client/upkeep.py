@@ -1,8 +1,8 @@
-"""What a mount does from time to time besides answering: write the cache's books, keep the table of numbers bounded."""
+"""What a mount does once a minute besides answering: books of the cache, bounds of the table of numbers; it fetches nothing."""
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from cvfs.client.volume import Volume
@@ -22,11 +22,18 @@ class Pruner(Protocol):
 
 
 class Upkeep:
-    """A thread that works once a minute."""
+    """A thread that works once a minute. `chores` are done as well, each whatever becomes of the others."""
 
-    def __init__(self, volume: Volume, pruner: Pruner, max_inodes: int = MAX_INODES) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        pruner: Pruner,
+        max_inodes: int = MAX_INODES,
+        chores: Sequence[Callable[[], object]] = (),
+    ) -> None:
         self._volume = volume
         self._pruner = pruner
+        self._chores = (self._write_books, self._bound_numbers, *chores)
         self._max_inodes = max_inodes
         self._stopped = threading.Event()
 
@@ -39,17 +46,23 @@ class Upkeep:
         self._stopped.set()
 
     def work(self) -> None:
-        """One round."""
+        """One round. Trouble is logged: a year of rounds follows."""
+        for chore in self._chores:
+            try:
+                chore()
+            except Exception:
+                log.exception("the upkeep of the mount failed")
+
+    def _write_books(self) -> None:
         cache = self._volume.repository.plane.cache
         if cache:
             cache.flush()
+
+    def _bound_numbers(self) -> None:
         surplus = self._volume.oldest_files(self._volume.known_inodes() - self._max_inodes)
         if surplus:
             self._pruner.prune(surplus)
 
     def _run(self) -> None:
         while not self._stopped.wait(INTERVAL):
-            try:
-                self.work()
-            except Exception:
-                log.exception("the upkeep of the mount failed")
+            self.work()

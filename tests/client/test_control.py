@@ -1,6 +1,7 @@
 """The control socket: what it answers, and whom it does not wait for."""
 
 import os
+import shutil
 import socket
 import stat
 import threading
@@ -207,6 +208,19 @@ def test_the_socket_of_a_living_mount_is_not(server, place):
     assert ask(second.path, "hello") == "second\n"
     second.stop()
     assert ask(place, "hello") == "hello \n"
+
+
+def test_a_socket_that_somebody_removed_is_made_again(server, place):
+    server.revive()
+    assert ask(place, "hello") == "hello \n"
+    shutil.rmtree(os.path.dirname(place))
+    with pytest.raises(Unreachable):
+        ask(place, "hello")
+    server.revive()
+    assert ask(place, "hello") == "hello \n"
+    server.stop()
+    server.revive()
+    assert not os.path.exists(place)
 
 
 def test_a_file_in_the_way_is_not_touched(place):
