@@ -19,7 +19,7 @@ from cvfs.client.cache.object_cache import ObjectCache
 pytestmark = pytest.mark.system
 
 KINDS = ("manifest", "catalog", "object", "chunk")
-PLACES = ("one server", "all servers")
+PLACES = ("one proxy", "all proxies", "one server", "all servers")
 MOUNTS = 4
 TIMEOUT = 1.0
 # The machine may be slow; that nearly all are in time shows that this is not the rule.
