@@ -1,5 +1,6 @@
 """The cache: what it keeps, what goes and what stays, and that neither crashes nor full disks leave anything wrong."""
 
+import contextlib
 import itertools
 import logging
 import os
@@ -715,6 +716,40 @@ def test_a_full_disk_keeps_nothing_wrong(small_disk, make, tmp_path):
     (small_disk / _content(0, 50_000)[0].path.removeprefix("data/")).unlink()
     _insert(cache, 200, 30_000)
     assert cache.check().dropped == ()
+
+
+@pytest.mark.system
+def test_a_full_disk_costs_no_second_download_and_is_used_again(small_disk, make):
+    cache = make()
+    with contextlib.suppress(StoreFull):
+        for number in range(100):
+            _insert(cache, number, 50_000)
+    for size in (50_000, None):
+        untouched = iter([b"x"])
+        with pytest.raises(StoreFull, match="No space left"):
+            cache.insert(_content(500)[0], untouched, size)
+        assert next(untouched)
+    assert cache.clean_up(100_000)
+    assert 0 < cache.usage()[0] <= 100_000
+    _insert(cache, 200, 50_000)
+    _insert(cache, 201, 50_000)
+    assert cache.check().dropped == ()
+
+
+@pytest.mark.system
+def test_a_read_only_disk_that_becomes_writable_is_used_from_the_next_upkeep_on(small_disk, make, caplog):
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with caplog.at_level(logging.WARNING):
+        cache = make()
+        for _ in range(3):
+            cache.flush()
+    assert len(caplog.records) == 1
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    cache.flush()
+    _insert(cache, 1)
+    assert _has(cache, 1)
+    _insert(make(), 2)
+    assert _has(cache, 2)
 
 
 @pytest.mark.system

@@ -195,9 +195,12 @@ class ObjectCache:
         """Evict until not more than `goal` bytes are in use; whether that was reached."""
         self.flush()
         with self._flushing, self._mending():
+            if self._incomplete:
+                self._remove_oldest(goal)
+                self._flush()
             if self._used > goal:
                 self._evict(goal, self._books.held())
-        return self._used <= goal
+        return self._used <= goal and not self._incomplete
 
     def wipe(self) -> bool:
         """Remove every content, held or not; whether all of them went. Whoever reads one goes on with its descriptor."""
@@ -386,6 +389,16 @@ class ObjectCache:
             self._used = self._books.used()
             with self._turn:
                 self._turn.notify_all()
+
+    def _remove_oldest(self, goal: int) -> None:
+        """Without the books, which a full disk has no room for: something has to go before they can be written."""
+        found = sorted(listed(self._files), key=lambda row: row[2])
+        left = sum(size for _, size, _ in found)
+        for name, size, _ in found:
+            if left <= goal:
+                break
+            if name not in self._pins and name not in self._spared and self._files.remove(name):
+                left -= size
 
     def _note_cleanup(self) -> bool:
         self._books.note_cleanup(self._clock())
