@@ -62,20 +62,23 @@ def chksetup(repositories: tuple[str, ...], *, no_network: bool, etc: str | None
     The exit status is the number of errors; warnings do not count.
     """
     given = sources(options, etc)
-    errors, told = 0, set()
+    told = set()
     for finding in _findings(given, repositories, network=not no_network):
-        errors += finding.is_error
         # What is wrong for all repositories is said once.
-        if str(finding) not in told:
+        if finding not in told:
             write_line(str(finding))
-        told.add(str(finding))
+        told.add(finding)
     if not told:
         write_line("OK")
-    sys.exit(min(errors, _MOST_ERRORS))
+    sys.exit(min(sum(finding.is_error for finding in told), _MOST_ERRORS))
 
 
 def _findings(given: Sources, repositories: tuple[str, ...], *, network: bool) -> Findings:
-    common = given.common()
+    try:
+        common = given.common()
+    except CvfsError as failure:
+        yield error(f"failed to read configuration: {failure}")
+        return
     if not given.files:
         yield from check_machine(common, checked=bool(repositories))
     for name in repositories or common.repositories():
