@@ -67,12 +67,14 @@ class DataPlane:
 
 
 def connect(settings: Settings) -> DataPlane:
-    """The data plane that the settings describe; prepares the cache, contacts nobody."""
+    """The data plane that the settings describe; prepares the cache.
+
+    Contacts nobody, unless the proxies are to be found by a configuration script: that is waited for.
+    """
     network = settings.network
     if not network.servers:
         raise UsageError(f"{settings.fqrn}: no server known, set CVMFS_SERVER_URL")
-    own = own_upstream(network, network.http_proxy)
-    external = external_upstream(network, network.external_http_proxy)
+    own, external = own_upstream(network), external_upstream(network)
     cache = open_cache(settings.cache)
     contents = _contents(settings, own.store, cache)
     outside = _contents(settings, external.store, cache) if external else contents

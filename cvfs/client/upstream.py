@@ -17,8 +17,9 @@ from cvfs.store.failover import Failover
 from cvfs.store.http import HttpOptions, HttpStore
 from cvfs.store.local import LocalStore
 from cvfs.store.names import NamePolicy, Names
+from cvfs.store.pac import discover
 from cvfs.store.patience import Timeouts
-from cvfs.store.proxies import DIRECT, ProxyChain, parse_chain
+from cvfs.store.proxies import DIRECT, ProxyChain, expand_auto, parse_chain
 from cvfs.store.proxy_names import ProxyNames
 from cvfs.store.routes import Route, RoutePolicy, Routes
 from cvfs.store.server_order import probe_geo, probe_round_trips
@@ -85,21 +86,25 @@ def open_upstream(network: NetworkSettings, servers: Sequence[str], chain: Proxy
     return Upstream(routes, ways, Failover(routes, ways, tend=tend))
 
 
-def own_upstream(network: NetworkSettings, http_proxy: str) -> Upstream:
-    """The repository's servers behind `http_proxy`, and the fallback proxies."""
+def own_upstream(network: NetworkSettings) -> Upstream:
+    """The repository's servers behind their proxies. Raises UsageError, Unreachable if proxies cannot be found out."""
     timeouts = Timeouts(network.timeout, network.timeout_direct, network.low_speed_limit)
-    chain = parse_chain(http_proxy, network.fallback_proxy)
+    chain = parse_chain(_discovered(network, network.http_proxy, timeouts), network.fallback_proxy)
     return _ordered(open_upstream(network, network.servers, chain, timeouts), network, network.max_servers)
 
 
-def external_upstream(network: NetworkSettings, http_proxy: str) -> Upstream | None:
-    """The servers of external contents, if there are any."""
+def external_upstream(network: NetworkSettings) -> Upstream | None:
+    """The servers of external contents, if there are any. Raises as `own_upstream`."""
     if not network.external_servers:
         return None
     timeouts = Timeouts(network.external_timeout, network.external_timeout_direct, network.low_speed_limit)
-    chain = parse_chain(http_proxy, network.external_fallback_proxy)
+    chain = parse_chain(_discovered(network, network.external_http_proxy, timeouts), network.external_fallback_proxy)
     upstream = open_upstream(network, network.external_servers, chain, timeouts)
     return _ordered(upstream, network, network.external_max_servers)
+
+
+def _discovered(network: NetworkSettings, proxies: str, timeouts: Timeouts) -> str:
+    return expand_auto(proxies, lambda: discover(network.pac_urls, network.servers, timeouts))
 
 
 def _ordered(upstream: Upstream, network: NetworkSettings, most: int | None) -> Upstream:

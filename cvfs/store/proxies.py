@@ -4,12 +4,15 @@
 """
 
 import hashlib
+import logging
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cvfs.errors import UsageError
+from cvfs.errors import StoreError, UsageError
+
+_log = logging.getLogger(__name__)
 
 DIRECT = "DIRECT"
 AUTO = "auto"
@@ -58,6 +61,27 @@ def parse_groups(text: str) -> tuple[Group, ...]:
     if sum(map(len, kept)) > _MOST_PROXIES:
         raise UsageError(f"more than {_MOST_PROXIES} proxies: too many")
     return kept
+
+
+def expand_auto(proxies: str, discover: Callable[[], str]) -> str:
+    """The value of CVMFS_HTTP_PROXY with what `discover` finds in the place of `auto`.
+
+    Raises UsageError if `auto` shares a group, and whatever `discover` raises if there is no other group.
+    """
+    groups = [group.strip() for group in proxies.split(";") if group.strip()]
+    if any(group.lower() != AUTO and AUTO in group.lower().replace(" ", "").split("|") for group in groups):
+        raise UsageError(f"{proxies}: auto stands alone in its group, write auto;{DIRECT} or auto")
+    if not any(group.lower() == AUTO for group in groups):
+        return proxies
+    others = [group for group in groups if group.lower() != AUTO]
+    try:
+        found = discover()
+    except StoreError as error:
+        if not others:
+            raise
+        _log.warning("going on without automatic proxies: %s", error)
+        return ";".join(others)
+    return ";".join(found if group.lower() == AUTO else group for group in groups)
 
 
 def format_groups(groups: Iterable[Sequence[str]]) -> str:

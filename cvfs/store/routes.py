@@ -15,7 +15,7 @@ from typing import NamedTuple
 from cvfs.errors import UsageError
 from cvfs.store.outage import Outage
 from cvfs.store.patience import Timeouts
-from cvfs.store.proxies import DIRECT, WITHOUT_PROXY, ProxyChain, format_groups, parse_chain, shown
+from cvfs.store.proxies import AUTO, DIRECT, WITHOUT_PROXY, ProxyChain, format_groups, parse_chain, shown
 from cvfs.store.proxy_groups import ProxyGroups, ProxyState
 from cvfs.store.server_list import ServerList, ServerState
 
@@ -142,7 +142,7 @@ class Routes:
     # What the control socket changes.
 
     def set_proxies(self, text: str) -> None:
-        """Other proxies, written as in CVMFS_HTTP_PROXY."""
+        """Other proxies, written as in CVMFS_HTTP_PROXY; `auto` is known at a mount only."""
         self._set_chain(parse_chain(text, self._fallback))
 
     def set_fallback(self, text: str) -> None:
@@ -381,6 +381,8 @@ class Routes:
         return [way for *_, way in sorted(places, key=rank)]
 
     def _set_chain(self, chain: ProxyChain) -> None:
+        if AUTO in sum(chain.groups, ()):
+            raise UsageError("auto: proxies are discovered when a repository is mounted, give their names")
         with self._changing("proxies set"):
             self._proxies.set_chain(chain)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cvfs.client.settings.parameters import Parameters
 from cvfs.errors import UsageError
-from cvfs.store.proxies import AUTO, DIRECT, parse_chain
+from cvfs.store.proxies import DIRECT, expand_auto, parse_chain
 
 DEFAULT_PAC_URL = "http://wpad/wpad.dat"
 
@@ -47,7 +47,6 @@ class NetworkSettings:
     max_addresses: int | None = None
     prefer_ipv6: bool = False
     certificates: str | None = None
-    info_header: bool = False
     tracing: bool = False
     tracing_headers: tuple[tuple[str, str], ...] = ()
 
@@ -86,7 +85,6 @@ class NetworkSettings:
             max_addresses=get.number("CVMFS_MAX_IPADDR_PER_PROXY", 0) or None,
             prefer_ipv6=_family(get, "CVMFS_IPFAMILY_PREFER") == "6",
             certificates=_certificates(get),
-            info_header=get.flag("CVMFS_SEND_INFO_HEADER", default=False),
             tracing=get.flag("CVMFS_HTTP_TRACING", default=False),
             tracing_headers=_headers(get, "CVMFS_HTTP_TRACING_HEADERS"),
         )
@@ -97,17 +95,12 @@ class NetworkSettings:
         first = parse_chain(self.http_proxy).groups[0][0]
         return None if first == DIRECT else first
 
-    @property
-    def wants_discovery(self) -> bool:
-        """Whether proxies are to be found by a configuration script."""
-        return AUTO in self.http_proxy.lower().replace("|", ";").split(";")
-
 
 def _proxies(get: Parameters, name: str, default: str) -> str:
     """Proxies that make sense, as they were written."""
     text = get.text(name, default).strip() or default
     try:
-        parse_chain(text)
+        parse_chain(expand_auto(text, lambda: ""))
     except UsageError as error:
         raise UsageError(f"{name}={text}: {error}") from error
     return text
