@@ -9,7 +9,7 @@ from cvfs.format.dirent import DirectoryEntry
 
 Directory = dict[bytes, DirectoryEntry]
 # The kernel remembers what it was told, so this need not hold everything; one entry takes about half a kilobyte.
-DEFAULT_LIMIT = 12288
+DEFAULT_LIMIT = 8192
 
 
 class Directories:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Container, Iterator, Mapping
 
 from cvfs.client.content import Piece
+from cvfs.client.number_table import NumberTable
 from cvfs.client.packed_rows import mode_of, pack, unpack
 from cvfs.errors import PathError
 from cvfs.format.dirent import DirectoryEntry
@@ -83,7 +84,8 @@ class Inodes:
     def __init__(self, root: DirectoryEntry) -> None:
         node = Node(ROOT, b"", b"", root)
         node.references = 1
-        self._by_number = {ROOT: node}
+        self._by_number: NumberTable[Node] = NumberTable()
+        self._by_number.put(ROOT, node)
         self._by_key: dict[Key, Node] = {b"": node}
         self._unreferenced: OrderedDict[int, None] = OrderedDict()
         self._next = FIRST
@@ -93,14 +95,14 @@ class Inodes:
         return len(self._by_number)
 
     def __iter__(self) -> Iterator[Node]:
-        return iter(self._by_number.values())
+        return iter(self._by_number)
 
     def node(self, ino: int) -> Node:
         """What the number stands for. Raises StaleNode."""
-        try:
-            return self._by_number[ino]
-        except KeyError:
-            raise StaleNode(f"inode {ino} is not known any more") from None
+        node = self._by_number.get(ino)
+        if node is None:
+            raise StaleNode(f"inode {ino} is not known any more")
+        return node
 
     def at(self, key: Key) -> Node | None:
         """The node that shows a path, or a hard-link group, in the current revision."""
@@ -117,7 +119,8 @@ class Inodes:
             if number in self._by_number:
                 raise NumberInUse(key, path)
             node = Node(number or self._free_number(), key, path, entry)
-            self._by_number[node.ino] = self._by_key[key] = node
+            self._by_number.put(node.ino, node)
+            self._by_key[key] = node
             self._unreferenced[node.ino] = None
             self._trim()
         return node
@@ -170,14 +173,14 @@ class Inodes:
                 self.detach(node)
 
     def _drop(self, node: Node) -> None:
-        del self._by_number[node.ino]
+        self._by_number.remove(node.ino)
         self._unreferenced.pop(node.ino, None)
         self.detach(node)
 
     def _trim(self) -> None:
         while len(self._unreferenced) > _UNREFERENCED_LIMIT:
             ino, _ = self._unreferenced.popitem(last=False)
-            self._drop(self._by_number[ino])
+            self._drop(self.node(ino))
 
     def _free_number(self) -> int:
         while self._next in self._by_number:
