@@ -134,3 +134,28 @@ def test_a_mount_gives_up(tree, peer, mounted, tmp_path):
         client.mount([server], CVMFS_TIMEOUT_DIRECT=TIMEOUT)
     assert time.monotonic() - started < bound(TIMEOUT) + 3
     assert not os.path.ismount(client.mountpoint)
+
+
+def test_offline(stalled, mounted):
+    """What is cached keeps working, what is not fails without waiting, a new mount comes up; the network heals it all."""
+    client, server = stalled
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        client.path("objects/1").read_bytes()
+    started = time.monotonic()
+    for number in range(2, 32):
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            client.path(f"objects/{number}").read_bytes()
+    assert time.monotonic() - started < 30 * TIMEOUT / 2
+    client.unmount()
+    client.mount([server], CVMFS_TIMEOUT_DIRECT=TIMEOUT)
+    assert client.path("objects/0").read_bytes()
+    assert len(os.listdir(client.path("nested/0"))) == 2
+    server.behave()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            assert client.path("objects/1").read_bytes()
+            return
+        except OSError:
+            threading.Event().wait(0.1)
+    pytest.fail("does not recover")
