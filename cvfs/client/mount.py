@@ -31,7 +31,7 @@ from cvfs.client.stable_inodes import open_stable_inodes
 from cvfs.client.talk import all_commands
 from cvfs.client.upkeep import Upkeep
 from cvfs.client.volume import Volume
-from cvfs.errors import PathError, UsageError
+from cvfs.errors import MountError, PathError, UsageError
 from cvfs.fuse import device
 from cvfs.fuse.filesystem import Filesystem
 from cvfs.fuse.server import Server, ServerSettings
@@ -52,7 +52,10 @@ class AlreadyMounted(PathError):
 
 
 class Mount:
-    """One repository at one mount point. `start`, then `serve` until somebody unmounts it."""
+    """One repository at one mount point. `start`, then `serve` until somebody unmounts it.
+
+    `abandoned` tells that it ended without being unmounted.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Mount:
         self.settings = settings.with_absolute_places()
         self.mountpoint = os.path.abspath(mountpoint)
         self._watchdog = watchdog
+        self.abandoned = False
         self._allow_other = allow_other
         self._logs = logs or Logs(settings.fqrn, settings.mount.logs)
         self._reread = reread
@@ -87,8 +91,8 @@ class Mount:
                 repository = Repository.open_settings(self.settings)
                 on_failure.callback(repository.close)
                 stable = open_stable_inodes(self.settings)
-            view = view_of(self.settings, self._observation(), chosen)
-            self._volume = Volume(repository, view, self._reader, stable)
+                view = view_of(self.settings, self._observation(), chosen)
+                self._volume = Volume(repository, view, self._reader, stable)
             descriptor = device.mount(self.mountpoint, self._options(chosen))
             on_failure.callback(device.unmount, self.mountpoint, lazy=True)
             self._channel = device.Channel.open(descriptor)
@@ -149,8 +153,17 @@ class Mount:
         return ready
 
     def unmount(self) -> None:
-        """Detach the mount point; `serve` returns when the last user is gone."""
-        device.unmount(self.mountpoint, lazy=True)
+        """Detach the mount point; `serve` returns when the last user is gone.
+
+        Where that is refused, `serve` returns at once and the mount point is left to the watchdog: who gave up root's
+        rights depends on a helper.
+        """
+        try:
+            device.unmount(self.mountpoint, lazy=True)
+        except MountError as error:
+            log.warning("%s; it is abandoned", error)
+            self.abandoned = True
+            self._server.stop()
 
     def refresh(self) -> bool:
         """Check for a new revision now; True if one is shown from now on."""

@@ -50,15 +50,22 @@ def run(
         at_end.callback(logs.stop)
         obey(settings.mount.process)
         watchdog = start_watchdog(settings, mountpoint)
-        if watchdog:
-            at_end.callback(watchdog.stop)
         again = _from(os.getcwd(), reread) if reread else None
         mount = Mount(settings, mountpoint, allow_other=allow_other, logs=logs, watchdog=watchdog, reread=again)
+        if watchdog:
+            at_end.callback(_dismiss, watchdog, mount)
         mount.start()
+        log.info("%s mounted on %s", settings.fqrn, mountpoint)
         unmount_on_signals(mount)
         on_start(mount)
         mount.serve()
-        log.info("unmounted from %s", mountpoint)
+        log.info("%s: the mount at %s is over", settings.fqrn, mountpoint)
+
+
+def _dismiss(watchdog: Watchdog, mount: Mount) -> None:
+    """An abandoned mount point is the watchdog's last work."""
+    if not mount.abandoned:
+        watchdog.stop()
 
 
 def _from(directory: str, reread: Reread) -> Reread:
@@ -85,7 +92,6 @@ def start_watchdog(settings: Settings, mountpoint: str) -> Watchdog | None:
         return None
     watchdog = Watchdog(settings.fqrn, os.path.abspath(mountpoint), workspace, settings.mount.logs)
     try:
-        os.makedirs(workspace, 0o700, exist_ok=True)
         watchdog.start()
     except OSError as error:
         log.warning("%s: no watchdog: %s", settings.fqrn, error.strerror)

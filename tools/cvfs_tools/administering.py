@@ -25,7 +25,7 @@ _CONNECTIONS = "/sys/fs/fuse/connections"
 def reload(repository: str | None, *, clean: bool) -> None:
     """Have running mounts read their configuration again, one REPOSITORY or all. Nothing is unmounted or drained."""
     mounts = [_running(repository)] if repository else running_mounts()
-    done = [_in_mount(mount, ["reload", *(["cleanup 0"] if clean else [])]) for mount in mounts]
+    done = [_in_mount(mount, "reload", *(["cleanup 0"] if clean else [])) for mount in mounts]
     raise SystemExit(0 if all(done) else 1)
 
 
@@ -90,7 +90,8 @@ def _running(name: str) -> Running:
     return found
 
 
-def _in_mount(mount: Running, commands: list[str]) -> bool:
+def _in_mount(mount: Running, *commands: str) -> bool:
+    """Whether the first command succeeded; what is in use stays in a cache, whoever cleans it."""
     try:
         socket = control_socket(mount.mountpoint)
         replies = [converse(socket, command) for command in commands]
@@ -99,7 +100,7 @@ def _in_mount(mount: Running, commands: list[str]) -> bool:
         return False
     for line in (line for reply in replies for line in reply.answer):
         write_line(f"{mount.fqrn}: {line}")
-    return all(reply.ok for reply in replies)
+    return replies[0].ok
 
 
 def _step(what: str, trouble: list[str]) -> bool:
