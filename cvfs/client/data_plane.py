@@ -19,10 +19,7 @@ _UNLIMITED = 2**50
 
 @dataclass(frozen=True, slots=True)
 class DataPlane:
-    """Where a repository's bytes come from: documents by place, contents by hash, external contents, the cache.
-
-    `mirrors` are the servers as they were configured, each as a store of its own that goes through the same proxies.
-    """
+    """Where a repository's bytes come from: documents by place, contents by hash, external contents, the cache."""
 
     store: Store
     contents: Contents
