@@ -39,7 +39,8 @@ class Reader:
         size = min(size, entry.size - offset, MAX_READ)
         if size <= 0:
             return memoryview(b"")
-        buffer = self._buffer()[:size]
+        # A worker reads what was just fetched, and rarely: dozens of them shall not each hold a megabyte for ever.
+        buffer = memoryview(bytearray(size)) if wait else self._buffer()[:size]
         if not entry.is_chunked:
             # Held by a name: another thread may let the object fall out of `files`, and its last user closes it.
             file = self.whole(repository, node, wait=wait)

@@ -374,13 +374,14 @@ def test_what_has_no_bytes(shown):
 def test_every_reader_thread_has_a_buffer_of_its_own(shown):
     first = find(shown, b"/chunked/random_16383").ino
     second = find(shown, b"/chunked/random_16384").ino
-    mine = shown.read(first, 0, 1000)
+    expected = [bytes(shown.read(number, 0, 1000)) for number in (first, second)]
+    mine = shown.read(first, 0, 1000, wait=False)
     before = bytes(mine)
     theirs = []
-    thread = threading.Thread(target=lambda: theirs.append(bytes(shown.read(second, 0, 1000))))
+    thread = threading.Thread(target=lambda: theirs.append(bytes(shown.read(second, 0, 1000, wait=False))))
     thread.start()
     thread.join()
-    assert bytes(mine) == before != theirs[0]
+    assert [bytes(mine), *theirs] == [before, *theirs] == expected
 
 
 def test_a_file_is_not_closed_under_a_read(opened, tiny, monkeypatch):
