@@ -19,7 +19,8 @@ from cvfs.client.settings import Settings, settings_from
 from cvfs.client.settings.tree import Copy
 from cvfs.errors import CvfsError, Unreachable
 
-PATIENCE = 5.0
+# Seconds within which a mount goes on; CVFS_CONFIG_REPO_TIMEOUT gives others.
+PATIENCE = 5
 # A copy is not asked about again for so long, nor is one whose repository could not be reached.
 FRESH = 240.0
 _REST = 60.0

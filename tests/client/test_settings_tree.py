@@ -142,6 +142,13 @@ class TestConfigurationRepository:
         got = Tree(str(etc), fetch=lambda _: Copy(str(tmp_path / "copy"), 4)).of("sw.example.org")
         assert got.text("CVMFS_PUBLIC_KEY") == f"{tmp_path}/copy/etc/cvmfs/keys/a.pub:{etc}/b.pub"
 
+    def test_its_places_follow_a_site_that_mounts_elsewhere(self, etc, tmp_path):
+        write(tmp_path, "etc/default.local", "CVMFS_MOUNT_DIR=/sw/\n")
+        text = "CVMFS_KEYS_DIR=$CVMFS_MOUNT_DIR/$CVMFS_CONFIG_REPOSITORY/etc/cvmfs/keys\n"
+        write(tmp_path, "copy/etc/cvmfs/domain.d/example.org.conf", text.replace("DIR/$", "DIR$"))
+        got = Tree(str(etc), fetch=lambda _: Copy(str(tmp_path / "copy"), 4)).of("sw.example.org")
+        assert got.text("CVMFS_KEYS_DIR") == f"{tmp_path}/copy/etc/cvmfs/keys"
+
     def test_one_that_cannot_be_had_is_a_warning(self, etc):
         got = Tree(str(etc), fetch=lambda _: Copy(None, None, "it is gone")).of("sw.example.org")
         assert (got.text("A"), got.warnings) == ("", ("it is gone",))

@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cvfs.client.config_fetch import fetch_copy
+from cvfs.client.config_fetch import PATIENCE, fetch_copy
 from cvfs.client.settings import Settings, settings_from
 from cvfs.client.settings.cache import DEFAULT_CACHE_BASE
 from cvfs.client.settings.files import read_files
+from cvfs.client.settings.parameters import Parameters
 from cvfs.client.settings.places import STANDARD_ETC
 from cvfs.client.settings.script import Value
 from cvfs.client.settings.tree import CONFIG_REPOSITORY, Configuration, Copy, Tree
@@ -118,7 +119,9 @@ def _blacklists(configuration: Configuration) -> Iterable[str]:
 
 def _fetch(configuration: Configuration) -> Copy:
     try:
-        return fetch_copy(settings_of(configuration))
+        settings = settings_of(configuration)
+        get = Parameters(configuration.fqrn, settings.variables)
+        return fetch_copy(settings, get.number("CVFS_CONFIG_REPO_TIMEOUT", PATIENCE, least=1))
     except CvfsError as error:
         return Copy(None, None, f"configuration repository {configuration.fqrn}: {error}; it is left out")
 

@@ -120,16 +120,22 @@ class Tree:
         copy = self.fetch(Tree(self.etc, fixed, self.environment).of(name))
         if copy.warning:
             script.warnings.append(copy.warning)
-        if copy.directory:
-            mount_dir = (script.lookup("CVMFS_MOUNT_DIR") or DEFAULT_MOUNT_DIR).rstrip("/")
-            script.places.move(f"{mount_dir}/{name}", copy.directory)
         return copy
+
+    @staticmethod
+    def _find_copy(script: Script, copied: str) -> None:
+        """Files name the configuration repository as if it was mounted."""
+        mount_dir = (script.lookup("CVMFS_MOUNT_DIR") or DEFAULT_MOUNT_DIR).rstrip("/")
+        script.places.move(f"{mount_dir}/{script.lookup(CONFIG_REPOSITORY)}", copied)
 
     def _read_layers(self, script: Script, fqrn: str, copied: str | None) -> None:
         domain = fqrn.partition(".")[2]
         if copied:
+            self._find_copy(script, copied)
             script.run_forgiving(f"{copied}/etc/cvmfs/default.conf")
         script.run_file(f"{self.etc}/default.local")
+        if copied:
+            self._find_copy(script, copied)
         for layer in (f"domain.d/{domain}", f"config.d/{fqrn}"):
             if copied:
                 script.run_forgiving(f"{copied}/etc/cvmfs/{layer}.conf")
