@@ -1,11 +1,20 @@
 """HTTP from servers and proxies that fail, lie or stall: everything ends, as MissingObject or Unreachable."""
 
+import datetime as dt
+import http.server
+import ipaddress
 import os
+import socket
+import ssl
 import threading
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from cvfs.errors import MissingObject, Unreachable
+from cvfs.errors import MissingObject, Trouble, Unreachable
 from cvfs.store.base import fetch_document
 from cvfs.store.http import MAX_REDIRECTS, USER_AGENT, HttpOptions, HttpStore, Timeouts, encode_place
 
@@ -391,3 +400,145 @@ def test_an_encoded_place_reaches_the_server_as_the_same_path(serve, path):
     server = serve(lambda request: request.answer("200 OK", BODY))
     _fetch(HttpStore(server.url), encode_place(path))
     assert unquote_to_bytes(server.requests[0].path) == path
+
+
+@pytest.mark.parametrize(
+    ("answer", "direct", "proxied"),
+    [
+        ("400 Bad Request", Trouble.STATUS, Trouble.STATUS),
+        ("403 Forbidden", Trouble.ANSWER, Trouble.ANSWER),
+        ("429 Too Many", Trouble.STATUS, Trouble.STATUS),
+        ("500 Error", Trouble.STATUS, Trouble.STATUS),
+        ("502 Bad Gateway", Trouble.STATUS, Trouble.GATEWAY),
+        ("503 Unavailable", Trouble.STATUS, Trouble.GATEWAY),
+        ("504 Timeout", Trouble.STATUS, Trouble.GATEWAY),
+    ],
+)
+def test_who_is_to_blame_for_a_status(serve, answer, direct, proxied):
+    url = serve(lambda request: request.answer(answer, b"x")).url
+    for store, trouble in ((HttpStore(url), direct), (HttpStore("http://far.example.org", url), proxied)):
+        with pytest.raises(Unreachable) as raised:
+            _fetch(store)
+        assert raised.value.trouble is trouble
+
+
+def test_a_proxy_that_gives_its_own_error_says_so(serve):
+    url = serve(lambda request: request.answer("403 Forbidden", b"", "X-Squid-Error: ERR_DNS_FAIL 0")).url
+    with pytest.raises(Unreachable) as raised:
+        _fetch(HttpStore("http://far.example.org", url))
+    assert raised.value.trouble is Trouble.GATEWAY
+
+
+@pytest.mark.parametrize(
+    ("behave", "trouble"),
+    [
+        (_black_hole, Trouble.SILENT),
+        (_stall_in_the_body, Trouble.SILENT),
+        (_dribble_headers, Trouble.SILENT),
+        (_dribble_body, Trouble.SILENT),
+        (_hang_up, Trouble.ANSWER),
+        (_truncate, Trouble.ANSWER),
+        (_nonsense, Trouble.ANSWER),
+        (_gzipped, Trouble.ANSWER),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or value.name,
+)
+def test_what_became_of_a_request(serve, behave, trouble):
+    with pytest.raises(Unreachable) as raised:
+        _fetch(HttpStore(serve(behave).url, timeouts=QUICK))
+    assert raised.value.trouble is trouble
+
+
+def test_nobody_listens_is_no_connection(unused_url):
+    for store in (HttpStore(unused_url), HttpStore("http://far.example.org", unused_url)):
+        with pytest.raises(Unreachable) as raised:
+            _fetch(store)
+        assert raised.value.trouble is Trouble.NOT_CONNECTED
+
+
+def test_who_asks_may_have_less_patience_than_the_time_out(serve):
+    store = HttpStore(serve(_black_hole).url, timeouts=Timeouts(600, 600))
+    with pytest.raises(Unreachable):
+        b"".join(store.fetch("data/x", patience=0.05))
+    with pytest.raises(Unreachable):
+        store.has("data/x", patience=0.05)
+
+
+def test_headers_of_the_site_are_sent(serve):
+    server = serve(lambda request: request.answer("200 OK", BODY))
+    _fetch(HttpStore(server.url, options=HttpOptions(headers=(("X-Site", "here"),))))
+    assert server.requests[0].headers["x-site"] == "here"
+
+
+def test_a_password_for_the_proxy_is_sent_and_never_shown(serve):
+    proxy = serve(lambda request: request.answer("403 Forbidden"))
+    url = proxy.url.replace("http://", "http://me:secret@")
+    with pytest.raises(Unreachable) as raised:
+        _fetch(HttpStore("http://far.example.org", url))
+    assert "secret" not in str(raised.value)
+    assert "secret" not in str(HttpStore("http://far.example.org", url))
+    assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for 127.0.0.1, signed by itself, with its key: file names."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=1))
+    made = made.add_extension(names, critical=False)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    (tmp_path / "ca.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return str(tmp_path / "ca.pem"), str(tmp_path / "key.pem")
+
+
+@pytest.fixture
+def secure(certificate):
+    """A server that speaks https; gives its URL."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(BODY)))
+            self.end_headers()
+            self.wfile.write(BODY)
+
+        def log_message(self, *_):
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        listener.handle_error = lambda *_: None
+        listener.daemon_threads = True
+        listener.socket = context.wrap_socket(listener.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"https://127.0.0.1:{listener.server_port}"
+        listener.shutdown()
+
+
+def test_https_with_a_certificate_that_is_trusted(secure, certificate):
+    assert _fetch(HttpStore(secure, options=HttpOptions(certificates=certificate[0]))) == BODY
+
+
+def test_https_with_a_certificate_that_nobody_knows_is_refused(secure):
+    with pytest.raises(Unreachable, match=r"(?i)certificate"):
+        _fetch(HttpStore(secure))
+
+
+def test_certificates_that_are_not_there(secure):
+    with pytest.raises(Unreachable, match="/nowhere"):
+        _fetch(HttpStore(secure, options=HttpOptions(certificates="/nowhere/ca.pem")))
+
+
+@pytest.mark.timeout(20)
+def test_a_server_that_never_shakes_hands():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(Unreachable) as raised:
+            _fetch(HttpStore(url, timeouts=QUICK))
+        assert raised.value.trouble is Trouble.SILENT
