@@ -8,6 +8,7 @@ import errno
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def test_dead_mounts_upon_each_other_are_all_cleaned(native, place):
     for _ in range(2):
         native().die()
     assert device.clean_dead_mount(place) is True
+    assert device.find_mount(place) is None
+
+
+def test_of_several_cleaners_one_cleans_and_none_complains(native, place):
+    """As a watchdog and the next mount may meet."""
+    native().die()
+    with ThreadPoolExecutor(4) as cleaners:
+        cleaned = list(cleaners.map(lambda _: device.clean_dead_mount(place), range(4)))
+    assert sorted(cleaned) == [False, False, False, True]
     assert device.find_mount(place) is None
 
 

@@ -240,8 +240,10 @@ def test_the_process_becomes_somebody_else(client, tiny, web, open_place):
     assert set(owners.values()) == {12345}, owners
     with open("/proc/mounts") as table:
         assert any(f" {one.mountpoint} " in line and "user_id=12345" in line for line in table)
+    watchdog = int(one.command("pid watchdog"))
     os.kill(state["pid"], signal.SIGTERM)
     assert one.wait_gone(state["pid"])
+    assert one.wait_gone(watchdog)
     assert not os.path.ismount(one.mountpoint)
 
 

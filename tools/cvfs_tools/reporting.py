@@ -22,7 +22,7 @@ from cvfs_tools.running import write_line
 _LARGEST = 2**20
 _MOST_FILES = 500
 _CONFIGURATION = re.compile(r".*\.(conf|local|pub|sh)|blacklist|default\.\w+")
-_SECRET = re.compile(r"(://)[^/@\s:]+(:[^/@\s]*)?@")
+_SECRET = re.compile(r"(://)[^/@\s:;|]+(:[^/@\s;|]*)?@")
 _ASKED = (
     "stat",
     "internal affairs",

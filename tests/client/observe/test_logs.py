@@ -31,7 +31,10 @@ def failure() -> tuple:
     [
         (record("hello %s", logging.INFO, "you"), "hello you"),
         (record("two\nlines\x1b[31m"), "two\\x0alines\\x1b[31m"),
-        (record("failed", logging.ERROR, error=failure()), "failed: ValueError: invalid literal for int() with base 10: 'bad\\nthing'"),
+        (
+            record("failed", logging.ERROR, error=failure()),
+            "failed: ValueError: invalid literal for int() with base 10: 'bad\\nthing'",
+        ),
         (record("%d", logging.INFO, "no number"), "%d ('no number',)"),
     ],
 )
