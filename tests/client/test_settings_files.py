@@ -1,6 +1,8 @@
 """Configuration files: what is understood without a shell, and that the rest is named with file and line."""
 
 import os
+import shutil
+import subprocess
 
 import pytest
 
@@ -17,81 +19,118 @@ def values_of(text: str, fixed=None, environment=None) -> dict[str, str]:
     return {name: value.text for name, value in script.values.items()}
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("A=b", {"A": "b"}),
-        ("  export A=b ", {"A": "b"}),
-        ("export A=b C=d", {"A": "b", "C": "d"}),
-        ("export A", {}),
-        ("readonly A=b", {"A": "b"}),
-        ("A='b c'", {"A": "b c"}),
-        ('A="b # c" # d', {"A": "b # c"}),
-        ("A=b # c", {"A": "b"}),
-        ("A=b#c", {"A": "b#c"}),
-        ("A=", {"A": ""}),
-        ('A=""', {"A": ""}),
-        ("A=x=y", {"A": "x=y"}),
-        ("# A=b", {}),
-        ("", {}),
-        ("A=1\nA=2\n", {"A": "2"}),
-        ("A=1; B=2 ;C=3", {"A": "1", "B": "2", "C": "3"}),
-        ("A=1 B=2", {"A": "1", "B": "2"}),
-        ("A=1\r\nB=2\r\n", {"A": "1", "B": "2"}),
-        ("A=\"a\"'b c'd", {"A": "ab cd"}),
-        (r"A=a\ b", {"A": "a b"}),
-        (r'A="a\"b\\c\$d\e"', {"A": r'a"b\c$d\e'}),
-        (r"A='a\'", {"A": "a\\"}),
-        ("A=one\\\ntwo", {"A": "onetwo"}),
-        ('A="one\\\ntwo"', {"A": "onetwo"}),
-        ('A="one\ntwo"', {"A": "one\ntwo"}),
-        ("A=1 \\\n  B=2", {"A": "1", "B": "2"}),
-        ("A=http://s/@fqrn@;B=x", {"A": "http://s/@fqrn@", "B": "x"}),
-        ('A="http://s/@fqrn@;http://t/@org@"', {"A": "http://s/@fqrn@;http://t/@org@"}),
-        ("A=~/x*", {"A": "~/x*"}),
-        ("unset A", {}),
-        ("A=1\nunset A", {}),
-        (":", {}),
-        ("echo 'careful: nothing' >&2", {}),
-        ("A=1 # end", {"A": "1"}),
-    ],
-)
+ASSIGNMENTS = [
+    ("A=b", {"A": "b"}),
+    ("  export A=b ", {"A": "b"}),
+    ("export A=b C=d", {"A": "b", "C": "d"}),
+    ("export A", {}),
+    ("readonly A=b", {"A": "b"}),
+    ("A='b c'", {"A": "b c"}),
+    ('A="b # c" # d', {"A": "b # c"}),
+    ("A=b # c", {"A": "b"}),
+    ("A=b#c", {"A": "b#c"}),
+    ("A=", {"A": ""}),
+    ('A=""', {"A": ""}),
+    ("A=x=y", {"A": "x=y"}),
+    ("# A=b", {}),
+    ("", {}),
+    ("A=1\nA=2\n", {"A": "2"}),
+    ("A=1; B=2 ;C=3", {"A": "1", "B": "2", "C": "3"}),
+    ("A=1 B=2", {"A": "1", "B": "2"}),
+    ("A=1\r\nB=2\r\n", {"A": "1", "B": "2"}),
+    ("A=\"a\"'b c'd", {"A": "ab cd"}),
+    (r"A=a\ b", {"A": "a b"}),
+    (r'A="a\"b\\c\$d\e"', {"A": r'a"b\c$d\e'}),
+    (r"A='a\'", {"A": "a\\"}),
+    ("A=one\\\ntwo", {"A": "onetwo"}),
+    ('A="one\\\ntwo"', {"A": "onetwo"}),
+    ('A="one\ntwo"', {"A": "one\ntwo"}),
+    ("A=1 \\\n  B=2", {"A": "1", "B": "2"}),
+    ("A=http://s/@fqrn@;B=x", {"A": "http://s/@fqrn@", "B": "x"}),
+    ('A="http://s/@fqrn@;http://t/@org@"', {"A": "http://s/@fqrn@;http://t/@org@"}),
+    ("A=x*", {"A": "x*"}),
+    ("unset A", {}),
+    ("A=1\nunset A", {}),
+    (":", {}),
+    ("echo 'careful: nothing' >&2", {}),
+    ("A=1 # end", {"A": "1"}),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), ASSIGNMENTS)
 def test_assignments(text, expected):
     assert parse_configuration(text, "f") == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('A="$B"', "b"),
-        ("A=$B$B", "bb"),
-        ('A="${B}ar"', "bar"),
-        ("A='$B'", "$B"),
-        (r'A="\$B"', "$B"),
-        ('A="$NOTHING"', ""),
-        ('A="${NOTHING:-else}"', "else"),
-        ("A=${NOTHING:-a b}", "a b"),
-        ('A="${NOTHING:-${B}x}"', "bx"),
-        ('A="x${NOTHING:-"a $B"}y"', "xa by"),
-        ('A="${NOTHING:-it\'s}"', "it's"),
-        ('A="${EMPTY-else}"', ""),
-        ('A="${EMPTY:-else}"', "else"),
-        ('A="${B:+there}"', "there"),
-        ('A="${EMPTY:+there}"', ""),
-        ('A="${EMPTY+there}"', "there"),
-        ('A="$HOME"', "/home/me"),
-        ("A=$", "$"),
-        ('A="a$"', "a$"),
-        ("A=$1", ""),
-        ('A="$((1 + 2 * 3))"', "7"),
-        ("A=$(( (7 - 1) / 4 % 2 ))", "1"),
-        ('A="$((-3))"', "-3"),
-        ('A="$B;c"', "b;c"),
-    ],
-)
+CHOICES = [
+    ("if [ a = b ]\nthen\n  A=1\nelif [ a = a ]; then A=2\nelse A=3\nfi", "2"),
+    ("if [ a = b ]; then A=1; elif [ b = c ]; then A=2; else A=3; fi", "3"),
+    ("A=0; if [ a = b ]; then A=1; fi", "0"),
+    ("if [ a = a ]; then if [ b = b ]; then A=1; fi; fi", "1"),
+    ("if [ a = a ];\nthen\n  :\nelse\n  A=2\nfi; A=${A:-none}", "none"),
+    ("A=1; [ a = b ] && A=2", "1"),
+    ("[ a = b ] || A=2", "2"),
+    ("case b in a) A=1 ;; b|c) A=2 ;; *) A=3 ;; esac", "2"),
+    ('case "$H" in\n  node*)\n    A=1\n    ;;\n  *) A=2\nesac', "1"),
+    ("case x in a) A=1;; esac; A=${A:-none}", "none"),
+    ("A=1; return; A=2", "1"),
+    ("A=1\nif [ a = a ]; then return 0; fi\nA=2", "1"),
+]
+
+
+EXPANSIONS = [
+    ('A="$B"', "b"),
+    ("A=$B$B", "bb"),
+    ('A="${B}ar"', "bar"),
+    ("A='$B'", "$B"),
+    (r'A="\$B"', "$B"),
+    ('A="$NOTHING"', ""),
+    ('A="${NOTHING:-else}"', "else"),
+    ("A=${NOTHING:-a b}", "a b"),
+    ('A="${NOTHING:-${B}x}"', "bx"),
+    ('A="x${NOTHING:-"a $B"}y"', "xa by"),
+    ('A="${NOTHING:-it\'s}"', "it's"),
+    ('A="${EMPTY-else}"', ""),
+    ('A="${EMPTY:-else}"', "else"),
+    ('A="${B:+there}"', "there"),
+    ('A="${EMPTY:+there}"', ""),
+    ('A="${EMPTY+there}"', "there"),
+    ('A="$HOME"', "/home/me"),
+    ("A=~/x", "/home/me/x"),
+    ('A="~/x"', "~/x"),
+    ("A=x~/y", "x~/y"),
+    ("A=$", "$"),
+    ('A="a$"', "a$"),
+    ("A=$1", ""),
+    ('A="$((1 + 2 * 3))"', "7"),
+    ("A=$(( (7 - 1) / 4 % 2 ))", "1"),
+    ('A="$((-3))"', "-3"),
+    ('A="$B;c"', "b;c"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), EXPANSIONS)
 def test_expansions(text, expected):
     got = values_of(f"B=b\nEMPTY=\n{text}", environment={"HOME": "/home/me"})
     assert got["A"] == expected
+
+
+@pytest.mark.skipif(not shutil.which("sh"), reason="no shell on this machine")
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        *((text, name, value) for text, values in ASSIGNMENTS for name, value in values.items() if "\r" not in text),
+        *((f"B=b\nEMPTY=\n{text}", "A", value) for text, value in EXPANSIONS),
+        *((text, "A", value) for text, value in CHOICES),
+    ],
+)
+def test_a_shell_comes_to_the_same(text, name, expected, tmp_path):
+    """What the tables say is not our opinion."""
+    (tmp_path / "f").write_text(text)
+    words = ["sh", "-c", f'. "$1" >/dev/null 2>&1; printf %s "${name}"', "sh", str(tmp_path / "f")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env={"HOME": "/home/me", "H": "node17"})
+    # The shell's own first argument is our file; a configuration has none.
+    assert done.stdout.replace(str(tmp_path / "f"), "") == expected
 
 
 def test_the_number_of_the_process_spreads_nodes():
@@ -146,23 +185,7 @@ def test_conditions(condition, expected, tmp_path):
     assert read_files([str(path)], {}, {})["A"].text == ("yes" if expected else "no")
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("if [ a = b ]\nthen\n  A=1\nelif [ a = a ]; then A=2\nelse A=3\nfi", "2"),
-        ("if [ a = b ]; then A=1; elif [ b = c ]; then A=2; else A=3; fi", "3"),
-        ("A=0; if [ a = b ]; then A=1; fi", "0"),
-        ("if [ a = a ]; then if [ b = b ]; then A=1; fi; fi", "1"),
-        ("if [ a = a ];\nthen\n  :\nelse\n  A=2\nfi; A=${A:-none}", "none"),
-        ("A=1; [ a = b ] && A=2", "1"),
-        ("[ a = b ] || A=2", "2"),
-        ("case b in a) A=1 ;; b|c) A=2 ;; *) A=3 ;; esac", "2"),
-        ('case "$H" in\n  node*)\n    A=1\n    ;;\n  *) A=2\nesac', "1"),
-        ("case x in a) A=1;; esac; A=${A:-none}", "none"),
-        ("A=1; return; A=2", "1"),
-        ("A=1\nif [ a = a ]; then return 0; fi\nA=2", "1"),
-    ],
-)
+@pytest.mark.parametrize(("text", "expected"), CHOICES)
 def test_what_is_chosen(text, expected):
     assert values_of(text, environment={"H": "node17"})["A"] == expected
 

@@ -23,9 +23,18 @@ Lookup = Callable[[str], str | None]
 def expanded(word: Word, lookup: Lookup) -> str:
     """The text of a word, as an assignment takes it. Raises UsageError without a place."""
     text = "".join(_text_of(part, lookup) for part in word)
+    home = _home(word, lookup)
+    text = home + text[1:] if home else text
     if len(text) > LONGEST_VALUE:
         raise UsageError(f"a value of more than {LONGEST_VALUE} characters")
     return text
+
+
+def _home(word: Word, lookup: Lookup) -> str:
+    """What `~/` at the beginning stands for, "" if there is none."""
+    first = word[0] if word else None
+    home = lookup("HOME") if isinstance(first, Text) and not first.quoted and first.text.startswith("~/") else None
+    return home or ""
 
 
 def fields(word: Word, lookup: Lookup) -> list[str]:
