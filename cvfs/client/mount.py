@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from cvfs.client import reload
+from cvfs.client.config_watch import ConfigWatch
 from cvfs.client.control import ControlServer, socket_path
 from cvfs.client.identity import acting_for, become, identity, user_number
 from cvfs.client.observe.latency import Latencies
@@ -101,7 +102,8 @@ class Mount:
             self._server = Server(self._watched(), self._channel, self._server_settings())
             self._refresher = Refresher(self._volume, self._server, newer_revision)
             self._control = self._control_server(control)
-            self._upkeep = Upkeep(self._volume, self._server, chores=(self._control.revive,))
+            chores = (self._control.revive, ConfigWatch(self.settings, self._reread).work)
+            self._upkeep = Upkeep(self._volume, self._server, chores=chores)
             self._control.start()
             on_failure.pop_all()
         self._start_threads()
