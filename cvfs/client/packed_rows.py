@@ -42,6 +42,11 @@ def mode_of(row: PackedRow) -> int:
     return row[_MODE] | row[_MODE + 1] << 8 if isinstance(row, bytes) else row.mode
 
 
+def has_attributes(row: PackedRow) -> bool:
+    """Whether the row has extended attributes, without decoding it."""
+    return bool(row[0] & _XATTR) if isinstance(row, bytes) else row.xattr is not None
+
+
 def unpack(row: PackedRow) -> DirectoryEntry:
     """The row again, its name empty."""
     return _decode(row) if isinstance(row, bytes) else row

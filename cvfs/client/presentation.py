@@ -47,10 +47,9 @@ class View:
         if self.world_readable:
             mode |= _ANYBODY_ENTERS if entry.is_directory else _ANYBODY_READS
         uid, gid = self.owner or (entry.uid, entry.gid)
-        if self.uids and not self.owner:
-            uid = self.uids.of(uid)
-        if self.gids and not self.owner:
-            gid = self.gids.of(gid)
+        if self.owner is None:
+            uid = self.uids.of(uid) if self.uids else uid
+            gid = self.gids.of(gid) if self.gids else gid
         blocks = -(-size // _BLOCK)
         return Attributes(ino, mode, entry.linkcount, uid, gid, rdev, size, blocks, entry.mtime, entry.mtime_ns or 0)
 

@@ -16,7 +16,7 @@ from cvfs.client.inodes import ROOT, Inodes, Key, Node, NumberInUse, StaleNode
 from cvfs.client.listings import Entries, Listing
 from cvfs.client.magic.attributes import Subject, split_page
 from cvfs.client.open_files import OpenFile
-from cvfs.client.packed_rows import pack
+from cvfs.client.packed_rows import has_attributes, pack
 from cvfs.client.presentation import View
 from cvfs.client.reading import Reader
 from cvfs.client.repository import Repository
@@ -66,9 +66,23 @@ class Volume:
             entry = self._directory(shown, node, wait=wait).get(name)
             if entry is None and shown is self._shown:
                 raise NotFound(f"{node.path.decode(errors='replace')}: no {name.decode(errors='replace')} in it")
-            found = self._give_numbers(shown, node.path, [entry] if entry else [], wait=wait, counted=True)
-            if found:
-                return found[0][1]
+            found = self._give_number(shown, node.path, entry, wait=wait) if entry else None
+            if found is not None:
+                return found
+
+    def _give_number(
+        self, shown: Directories, parent: bytes, entry: DirectoryEntry, *, wait: bool
+    ) -> Attributes | None:
+        """As `_give_numbers` for one entry, counted: most look-ups pass here."""
+        if self._stable:
+            found = self._give_numbers(shown, parent, [entry], wait=wait, counted=True)
+            return found[0][1] if found else None
+        with self._lock:
+            if shown is not self._shown:
+                return None
+            node = self._assign(shown, parent, entry, _NO_NUMBERS)
+            self._inodes.reference(node)
+            return self._view.attributes(node.ino, entry)
 
     def _lookup_dots(self, node: Node, name: bytes, *, wait: bool) -> Attributes:
         path = node.path if name == b"." else parent_path(node.path)
@@ -145,8 +159,7 @@ class Volume:
         base = split_page(name)[0] if b"~" in name or b"@" in name else name
         if base in magic.by_name:
             return magic.get(name, group, Subject(self.repository, self._reader, node, wait))
-        packed = node.entry.xattr
-        value = stored_attributes(packed).get(base) if packed is not None else None
+        value = stored_attributes(node.entry.xattr).get(base) if has_attributes(node.row) else None
         if value is None:
             raise NoSuchAttribute(f"inode {ino} has no attribute {name!r}")
         return value

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvfs.client.packed_rows import mode_of, pack, unpack
+from cvfs.client.packed_rows import has_attributes, mode_of, pack, unpack
 from cvfs.format.dirent import DirectoryEntry
 
 numbers = st.one_of(st.integers(0, 2**32), st.integers(0, 2**63 - 1))
@@ -31,6 +31,7 @@ rows = st.builds(
 def test_nothing_is_lost_but_the_name(row):
     assert unpack(pack(row)) == row._replace(name=b"")
     assert mode_of(pack(row)) == row.mode
+    assert has_attributes(pack(row)) == (row.xattr is not None)
 
 
 @given(rows, rows)
