@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from cvfs.client.settings.network import NetworkSettings
+from cvfs.client.settings.script import Value
+from cvfs.client.settings.tree import Configuration, Copy
 from cvfs_tools import configuration_checks, configuration_sources
 from cvfs_tools.configuration_sources import Sources, etc_directory, settings_of
 from cvfs_tools.cvfs_command import main
@@ -345,3 +347,24 @@ def test_real_trees_are_without_parameters_that_nobody_knows(site, tmp_path):
     result = cvfs("chksetup", "--no-network", "--etc", ETC / site, "-o", "CVMFS_CONFIG_REPOSITORY=")
     assert "is no parameter" not in result.stdout
     assert "not understood" not in result.stdout
+
+
+def test_blacklists_and_keys_of_the_tree_and_of_the_configuration_repository():
+    copied = Copy("/copy", 3)
+    plain = settings_of(Configuration(FQRN, "/own/etc", {}, (), copied)).trust
+    assert plain.blacklists == ("/own/etc/blacklist", "/copy/etc/cvmfs/blacklist")
+    assert plain.keys_dir == "/own/etc/keys"
+    values = {"CVMFS_BLACKLIST": Value("/b", "f", 1), "CVMFS_KEYS_DIR": Value("/k", "f", 2)}
+    given = settings_of(Configuration(FQRN, "/own/etc", values, (), Copy(None))).trust
+    assert (given.blacklists, given.keys_dir) == (("/b",), "/k")
+
+
+def test_a_faulty_configuration_repository_is_left_out(etc):
+    append(etc, "default.conf", "CVMFS_CONFIG_REPOSITORY=config.example.net")
+    append(etc, "config.d/config.example.net.conf", "CVMFS_SERVER_URL=file:///none\nCVMFS_TIMEOUT=soon")
+    result = cvfs("ls", "--etc", etc, "tiny")
+    assert result.exit_code == 0
+    described = json.loads(cvfs("showconfig", "--json", "--etc", etc, "tiny").stdout)
+    assert described[0]["warnings"] == [
+        "configuration repository config.example.net: CVMFS_TIMEOUT=soon: a number is needed; it is left out"
+    ]
