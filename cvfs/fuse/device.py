@@ -145,7 +145,14 @@ def mount_fusermount(mountpoint: str | bytes, options: MountOptions) -> int:
     if not os.path.isdir(place):
         # The helper would mount upon a file, and the kernel would take the root for one.
         raise MountError(f"mount {os.fsdecode(place)}: not a directory, or not accessible: create the mount point")
-    chosen = [f"fsname={options.source}", f"subtype={SUBTYPE}", "rw" if options.read_write else "ro", "nosuid", "nodev", *options.flags()]
+    chosen = [
+        f"fsname={options.source}",
+        f"subtype={SUBTYPE}",
+        "rw" if options.read_write else "ro",
+        "nosuid",
+        "nodev",
+        *options.flags(),
+    ]
     ours, theirs = socket.socketpair()
     with ours, theirs:
         _fusermount(place, "-o", ",".join(chosen), socket_descriptor=theirs.fileno())

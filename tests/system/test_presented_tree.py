@@ -105,6 +105,14 @@ def test_writing_is_refused_at_once(mounted):
         os.open(hello, os.O_RDONLY | os.O_CREAT | os.O_EXCL)
 
 
+@pytest.mark.parametrize(("suid", "flags"), [("no", os.ST_NOSUID | os.ST_NODEV), ("yes", 0)])
+def test_set_user_id_programs_and_devices_work_on_request_only(mounted, suid, flags):
+    one = mounted(CVMFS_SUID=suid)
+    shown = os.statvfs(one.mountpoint).f_flag
+    assert shown & (os.ST_NOSUID | os.ST_NODEV) == flags
+    assert shown & os.ST_RDONLY
+
+
 class _Handle(ctypes.Structure):
     _fields_ = (("bytes", ctypes.c_uint), ("type", ctypes.c_int), ("handle", ctypes.c_char * _LONGEST_HANDLE))
 
