@@ -119,6 +119,29 @@ def test_many_readers_are_killed_at_once(stalled):
         assert len(client.path(name).read_bytes()) == 2000
 
 
+def test_cached_directories_are_listed_while_every_worker_waits(stalled):
+    """Their catalogs lie in the cache, but nobody has looked into them since the mount came up."""
+    client, server = stalled
+    server.behave()
+    assert os.listdir(client.path("nested")) == [".cvmfscatalog"]
+    client.unmount()
+    client.mount([server], CVMFS_TIMEOUT_DIRECT=60)
+    server.misbehave("silent")
+    processes = [
+        subprocess.Popen(["cat", client.path(f"d{n % 20}/f{n}")], stdout=subprocess.DEVNULL) for n in range(1, 40)
+    ]
+    wait_until(lambda: server.spoiled >= 30)
+    started = time.monotonic()
+    assert os.listdir(client.path("nested")) == [".cvmfscatalog"]
+    assert os.stat(client.path("d0/f0")).st_size == 2000
+    assert os.path.exists(client.path("none")) is False
+    assert time.monotonic() - started < AT_ONCE
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait(30)
+
+
 def wait_until(condition, timeout: float = 30) -> None:
     deadline, pause = time.monotonic() + timeout, threading.Event()
     while not condition():
