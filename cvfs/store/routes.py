@@ -147,9 +147,8 @@ class Routes:
 
     def set_fallback(self, text: str) -> None:
         """Other fallback proxies, written as in CVMFS_FALLBACK_PROXY."""
-        chain = self._proxies.chain
-        new = parse_chain(format_groups(chain.groups[: chain.fallback]), text)
-        self._fallback = text.strip()
+        new = parse_chain(self._proxies.chain.written, text)
+        self._fallback = format_groups(new.groups[new.fallback :])
         self._set_chain(new)
 
     def rebalance(self) -> None:
@@ -327,7 +326,9 @@ class Routes:
         with self._lock:
             news = self._outage.begin(self.clock(), self._wall(), reason)
         if news:
-            _log.warning("offline, only what is cached can be read: %s", reason)
+            # Where nothing has worked yet, who asks is told by the error itself.
+            level = logging.WARNING if self._last_answer > float("-inf") else logging.INFO
+            _log.log(level, "offline, only what is cached can be read: %s", reason)
 
     def proxy_names(self) -> tuple[str, ...]:
         """The proxies as they were configured, before a name became several addresses."""

@@ -200,6 +200,16 @@ def test_each_change_is_one_line_with_its_reason(routes, caplog):
     ]
 
 
+@pytest.mark.parametrize(("ever", "level"), [(False, logging.INFO), (True, logging.WARNING)])
+def test_being_offline_from_the_beginning_is_the_errors_news(routes, caplog, ever, level):
+    one = routes("a:1")
+    if ever:
+        one.answered(one.choose())
+    with caplog.at_level(logging.INFO):
+        one.all_failed("nothing answers")
+    assert [record.levelno for record in caplog.records] == [level]
+
+
 def test_on_demand(routes):
     one = routes("a:1|b:1;c:1")
     before = one.proxy
@@ -235,7 +245,7 @@ def test_other_proxies_on_demand(routes):
     assert _names(one.proxy_groups()) == [["b", "c"], ["f"]]
     assert one.fallback() == "http://f:1"
     one.set_fallback("")
-    assert _names(one.proxy_groups()) == [["b", "c"]]
+    assert _names(one.proxy_groups()) == [["b", "c"], ["DIRECT"]]
     one.set_fallback("g:1")
     assert _names(one.proxy_groups()) == [["b", "c"], ["g"]]
     one.set_proxies("DIRECT")

@@ -17,11 +17,14 @@ from cvfs import __version__
 from cvfs.client.observe.affairs import counters
 from cvfs.client.observe.mounted import Mounted
 from cvfs.client.observe.state import hit_rate, state
+from cvfs.store.proxies import shown
+from cvfs.store.routes import Routes
 
 log = logging.getLogger(__name__)
 
 EVERY = 60.0
 """Seconds between two writings of the file."""
+_DAY = 86400.0
 
 
 class Metric(NamedTuple):
@@ -43,7 +46,7 @@ def prometheus(mounted: Mounted) -> str:
 def metrics(found: dict[str, Any], mounted: Mounted) -> Iterator[Metric]:
     """The metrics of what `state` found."""
     yield from _cache(found, mounted)
-    yield from _network(found)
+    yield from _network(found, mounted.plane.routes)
     yield from _repository(found)
     yield from _system(found)
     for name, value, description in counters(found):
@@ -56,6 +59,9 @@ def _cache(found: dict[str, Any], mounted: Mounted) -> Iterator[Metric]:
     rate = hit_rate(found["objects_opened"], found["fetched"])
     if rate is not None:
         yield Metric("cvmfs_cache_hitrate", "gauge", "Objects opened that were in the cache (%).", rate)
+    if mounted.plane.cache:
+        cleanups = mounted.plane.cache.cleanups_within(_DAY)
+        yield Metric("cvmfs_cache_ncleanup24", "gauge", "Cleanups of the cache in 24 hours.", cleanups)
     directory = mounted.settings.cache.directory
     with contextlib.suppress(OSError):
         if directory:
@@ -65,11 +71,20 @@ def _cache(found: dict[str, Any], mounted: Mounted) -> Iterator[Metric]:
             yield Metric("cvmfs_cache_physical_avail_bytes", "gauge", "Room on the cache's file system.", room)
 
 
-def _network(found: dict[str, Any]) -> Iterator[Metric]:
+def _network(found: dict[str, Any], routes: Routes) -> Iterator[Metric]:
     yield Metric("cvmfs_net_rx_total", "counter", "Bytes downloaded since the mount.", found["received"])
     yield Metric("cvmfs_net_ndownload_total", "counter", "Requests since the mount.", found["fetched"])
     active = (("proxy", found["proxy"]),)
     yield Metric("cvmfs_net_active_proxy", "gauge", "The proxy in use.", 1, active)
+    for number, group in enumerate(routes.proxy_groups()):
+        for proxy in group:
+            labels = (("group", str(number)), ("url", shown(proxy.url)))
+            yield Metric("cvmfs_net_proxy", "gauge", "Whether a proxy is thought to work.", not proxy.down, labels)
+    yield Metric("cvmfs_net_timeout", "gauge", "Time-out with a proxy in seconds.", routes.timeouts.proxied)
+    yield Metric("cvmfs_net_timeout_direct", "gauge", "Time-out without one in seconds.", routes.timeouts.direct)
+    yield Metric("cvmfs_net_offline", "gauge", "Whether no way to the servers works.", bool(found["offline_since"]))
+    if found["speed"] is not None:
+        yield Metric("cvmfs_net_speed", "gauge", "Average speed of downloads in KiB/s.", found["speed"])
 
 
 def _repository(found: dict[str, Any]) -> Iterator[Metric]:
