@@ -147,6 +147,7 @@ class TestBounded:
 
     def test_the_least_recently_used_go(self, bounded):
         contents = [_insert(bounded, b"%d" % number * 1000) for number in range(10)]
+        bounded.flush()
         for moment in (0, 2):
             assert _got(bounded, contents[moment])
             bounded.flush()
@@ -186,6 +187,7 @@ class TestBounded:
 
     def test_it_is_resized_while_it_is_in_use(self, bounded):
         contents = [_insert(bounded, b"%d" % number * 1000) for number in range(9)]
+        bounded.flush()
         bounded.resize(4000)
         assert bounded.usage() == (2000, 4000)
         assert {entry.content for entry in bounded.entries()} == set(contents[-2:])

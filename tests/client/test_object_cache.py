@@ -245,6 +245,7 @@ def test_open_descriptors_survive_eviction(make):
     descriptor = cache.open(_content(0)[0])
     for number in range(1, 30):
         _insert(cache, number)
+    cache.flush()
     assert cache.open(_content(0)[0]) is None
     assert os.pread(descriptor, 9999, 0) == _content(0)[1]
     os.close(descriptor)

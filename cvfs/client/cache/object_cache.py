@@ -32,6 +32,8 @@ _BATCH_SECONDS = 5.0
 _BATCH_ROOM = 8
 # So many seconds an insertion into a full cache waits for what is evicted.
 _MAKING_ROOM = 5.0
+# So many seconds the end waits for books that are being written.
+_CLOSING = 20.0
 # Uses between two batches that are remembered; those beyond do not count for the order of eviction.
 _RECENT = 16384
 # Part of the quota in which catalogs stay while there is data that could go.
@@ -78,6 +80,7 @@ class ObjectCache:
         self._flushing = threading.Lock()
         self._turn = threading.Condition()
         self._catching_up = self._closing = False
+        self._portions = 0
         self._crowded = 0
         self._incomplete = self._complained = False
 
@@ -96,7 +99,9 @@ class ObjectCache:
 
     def close(self) -> None:
         """Write the books, end the session. Contents can still be opened. An eviction under way is broken off."""
-        self._closing = True
+        with self._turn:
+            self._closing = True
+            self._turn.wait_for(lambda: not self._catching_up, _CLOSING)
         self.flush()
         with self._flushing, self._mending():
             self._books.forget_sessions([self._files.session])
@@ -285,13 +290,16 @@ class ObjectCache:
     def _catch_up(self) -> None:
         """Have the books written by a thread of their own: no reader waits for a database, or while others are evicted.
 
-        Only where the quota is exceeded it waits a while, lest the cache is filled faster than it is emptied.
+        Only where the quota is exceeded an insertion waits for some others to go, and only for a while.
         """
         with self._turn:
-            if not self._catching_up:
+            if not self._catching_up and not self._closing:
                 self._catching_up = True
                 threading.Thread(target=self._work_off, name="cache books", daemon=True).start()
-            self._turn.wait_for(lambda: not (self._catching_up and self._is_over()), _MAKING_ROOM)
+            before = self._portions
+            self._turn.wait_for(
+                lambda: not (self._catching_up and self._is_over() and self._portions == before), _MAKING_ROOM
+            )
 
     def _work_off(self) -> None:
         due = True
@@ -299,7 +307,7 @@ class ObjectCache:
             while due:
                 self.flush()
                 with self._turn:
-                    due = self._catching_up = self._is_due()
+                    due = self._catching_up = self._is_due() and not self._closing
         finally:
             with self._turn:
                 self._catching_up = False
@@ -388,6 +396,7 @@ class ObjectCache:
             self._books.forget(name for name in portion if not self._files.present(name))
             self._used = self._books.used()
             with self._turn:
+                self._portions += 1
                 self._turn.notify_all()
 
     def _remove_oldest(self, goal: int) -> None:
