@@ -7,7 +7,7 @@ import hashlib
 import logging
 import urllib.parse
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cvfs.errors import StoreError, UsageError
@@ -24,10 +24,14 @@ _MOST_PROXIES = 1000
 
 @dataclass(frozen=True, slots=True)
 class ProxyChain:
-    """Groups of proxies in order of preference; those from number `fallback` on come from CVMFS_FALLBACK_PROXY."""
+    """Groups of proxies in order of preference; those from number `fallback` on come from CVMFS_FALLBACK_PROXY.
+
+    `written` is CVMFS_HTTP_PROXY alone, with any DIRECT that a fallback proxy took the place of.
+    """
 
     groups: tuple[Group, ...] = ((DIRECT,),)
     fallback: int = 1
+    written: str = field(default=DIRECT, compare=False)
 
 
 WITHOUT_PROXY = ProxyChain()
@@ -47,11 +51,12 @@ def parse_chain(proxies: str, fallback: str = "") -> ProxyChain:
     As in the original a fallback proxy takes the place of DIRECT, and cannot itself be DIRECT. Raises UsageError.
     """
     groups, spare = parse_groups(proxies), _without_direct(parse_groups(fallback))
+    written = format_groups(groups)
     if spare:
         groups = _without_direct(groups)
     if not groups and not spare:
         return WITHOUT_PROXY
-    return ProxyChain((*groups, *spare), len(groups))
+    return ProxyChain((*groups, *spare), len(groups), written)
 
 
 def parse_groups(text: str) -> tuple[Group, ...]:

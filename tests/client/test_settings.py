@@ -46,9 +46,9 @@ def test_defaults_are_those_of_the_original():
         ("CVFS_MINIMUM_REVISION", "17", "trust.limits", Limits(revision=17)),
         ("CVFS_MAX_MANIFEST_AGE", "36", "trust.limits", Limits(age=36 * 3600)),
         ("CVFS_WHITELIST_WARN_DAYS", "3", "trust.whitelist_warn_days", 3),
-        ("CVMFS_HTTP_PROXY", "DIRECT", "network.proxy", None),
+        ("CVMFS_HTTP_PROXY", "DIRECT", "network.http_proxy", "DIRECT"),
         ("CVMFS_HTTP_PROXY", "", "network.http_proxy", "DIRECT"),
-        ("CVMFS_HTTP_PROXY", "http://p:3128;DIRECT", "network.proxy", "http://p:3128"),
+        ("CVMFS_HTTP_PROXY", "http://p:3128;DIRECT", "network.http_proxy", "http://p:3128;DIRECT"),
         ("CVMFS_HTTP_PROXY", " http://p:3128|http://q:3128 ", "network.http_proxy", "http://p:3128|http://q:3128"),
         ("CVMFS_HTTP_PROXY", "auto;DIRECT", "network.http_proxy", "auto;DIRECT"),
         ("CVMFS_FALLBACK_PROXY", "f:3128", "network.fallback_proxy", "f:3128"),
@@ -209,7 +209,7 @@ def test_what_pins_a_mount(parameters, pinned):
 
 def test_a_url_says_nearly_everything():
     got = settings_for_url("http://a/cvmfs/sw.example.org/;http://b/sw.example.org", "/k.pub", proxy="DIRECT")
-    assert (got.fqrn, got.network.proxy, got.trust.public_keys) == (FQRN, None, ("/k.pub",))
+    assert (got.fqrn, got.network.http_proxy, got.trust.public_keys) == (FQRN, "DIRECT", ("/k.pub",))
     assert got.network.servers == ("http://a/cvmfs/sw.example.org", "http://b/sw.example.org")
     assert settings_for_url("http://a/x", "/k", fqrn=FQRN).fqrn == FQRN
 

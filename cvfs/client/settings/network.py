@@ -89,12 +89,6 @@ class NetworkSettings:
             tracing_headers=_headers(get, "CVMFS_HTTP_TRACING_HEADERS"),
         )
 
-    @property
-    def proxy(self) -> str | None:
-        """The first proxy as it was configured, None for a direct connection. What is in use, `Routes` knows."""
-        first = parse_chain(self.http_proxy).groups[0][0]
-        return None if first == DIRECT else first
-
 
 def _proxies(get: Parameters, name: str, default: str) -> str:
     """Proxies that make sense, as they were written."""
