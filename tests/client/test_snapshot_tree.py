@@ -13,6 +13,7 @@ from cvfs.client.volume import Volume
 from cvfs.errors import NotADirectory, NotFound
 from cvfs.format.dirent import Flag
 from cvfs.history import History, Tag
+from cvfs_server.tags import add_tag, remove_tags
 
 TAGS = ["s1", "s2", "s3", "s4", "s5"]
 
@@ -133,3 +134,25 @@ def test_few_trees_stay_open(repository):
             assert repository.tree.listing(SNAPSHOTS + b"/" + name)
     assert len(repository.tree._trees) <= 8
     assert ViewSettings().snapshots is False
+
+
+def test_a_new_revision_brings_its_tags_and_takes_others_away(new_repository, opened):
+    """What the refresher compares: the listing of the tags, and what is below them."""
+    own = new_repository(auto_tag=False)
+    (own.tree / "file").write_text("one")
+    own.publish()
+    site = own.site
+    add_tag(site, own.fqrn, "first")
+    old = opened(own, snapshots=True)
+    assert old.read("/.cvmfs/snapshots/first/file") == b"one"
+    (own.tree / "file").write_text("another")
+    own.publish()
+    add_tag(site, own.fqrn, "second")
+    remove_tags(site, own.fqrn, ["first"])
+    new = opened(own, snapshots=True)
+    assert new.read("/.cvmfs/snapshots/second/file") == b"another"
+    found = {d.path: (d.old is None, d.new is None) for d in directory_differences(old.tree, new.tree, SNAPSHOTS)}
+    assert found[SNAPSHOTS + b"/first"] == (False, True)
+    assert found[SNAPSHOTS + b"/second"] == (True, False)
+    [gone] = directory_differences(old.tree, new.tree, SNAPSHOTS + b"/first")
+    assert (gone.path, gone.new) == (SNAPSHOTS + b"/first/file", None)
