@@ -262,7 +262,7 @@ def test_a_slow_start_is_forgiven(serve):
         request.closing.wait(0.1)
         request.answer("200 OK", BODY)
 
-    assert _fetch(HttpStore(serve(answer).url, timeouts=QUICK)) == BODY
+    assert _fetch(HttpStore(serve(answer).url, timeouts=Timeouts(5, 5))) == BODY
 
 
 def test_a_steady_stream_may_last_longer_than_the_time_out(serve):
