@@ -130,7 +130,8 @@ def test_killed_in_the_middle(bulk, served, mounted, readers, quota):
         assert reading.process.poll() is None
     os.kill(client.pid, signal.SIGKILL)
     reading.process.wait(30)
-    subprocess.run(["umount", "-l", client.mountpoint], check=True)
+    # The watchdog may have been quicker.
+    subprocess.run(["umount", "-l", client.mountpoint], check=False, capture_output=True)
     assert checked(client.cache).dropped == ()
     client.mount([served], CVMFS_QUOTA_LIMIT=quota)
     assert readers(client.mountpoint, list(files)).digests() == digests(files)

@@ -71,6 +71,14 @@ def test_fsck_makes_the_books_agree(filled):
     assert json.loads(run("cache", "size", "-c", directory, "--json").stdout)["objects"] == 3
 
 
+def test_fsck_of_a_cache_whose_books_are_lost(filled):
+    directory, place = filled
+    shutil.rmtree(directory / "books")
+    _flip(place)
+    assert run("fsck", "-p", directory).exit_code == 1
+    assert json.loads(run("cache", "size", "-c", directory, "--json").stdout)["objects"] == 3
+
+
 def test_fsck_for_programs(filled):
     directory, place = filled
     _flip(place)
@@ -154,7 +162,8 @@ def test_wiping_a_cache_that_is_in_use(filled):
 
 
 def test_an_alien_cache_is_not_wiped(tmp_path):
-    (tmp_path / "txn").mkdir()
+    for name in ("txn", "quarantaine"):
+        (tmp_path / name).mkdir()
     done = run("wipecache", "-c", tmp_path)
     assert (done.exit_code, done.stdout) == (1, f"Wiping out {tmp_path} ... Failed!\n")
     assert "alien" in done.stderr

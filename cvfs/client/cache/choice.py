@@ -40,7 +40,9 @@ def standing_cache(directory: str) -> ObjectCache | alien.AlienCache:
         raise UsageError(f"Could not chdir to {directory}")
     if not os.path.isdir(f"{directory}/txn"):
         raise UsageError(f"Invalid cache directory, {directory}/txn does not exist")
-    return ObjectCache(directory) if os.path.isdir(f"{directory}/books") else alien.AlienCache(directory)
+    # Books may be lost; the skeleton of an alien cache is there from the start.
+    plain = os.path.isdir(f"{directory}/quarantaine") and not os.path.isdir(f"{directory}/books")
+    return alien.AlienCache(directory) if plain else ObjectCache(directory)
 
 
 def keeping(settings: CacheSettings, cache: Cache | None, verified: Verified) -> Contents:
