@@ -26,8 +26,10 @@ class Outage:
         return True
 
     def begin(self, now: float, wall: float, reason: str) -> bool:
-        """No way worked. True if that is news."""
+        """No way worked. True if that is news. Those that fail together with the first one make no pause longer."""
         news = self.since is None
+        if not news and now < self._next_try:
+            return False
         self.since = wall if news else self.since
         self._pause = self._first_pause if news else min(self._pause * 2, self._longest_pause)
         self._next_try = now + self._pause

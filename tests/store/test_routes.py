@@ -301,11 +301,13 @@ def test_an_outage(clock):
     outage = Outage(2, 10)
     assert outage.admit(0)
     assert outage.begin(0, 100.0, "x")
-    assert not outage.begin(0, 101.0, "y")
-    assert (outage.since, outage.reason) == (100.0, "y")
-    assert [outage.admit(at) for at in (0, 3.9, 4, 4, 99)] == [False, False, True, False, False]
+    assert not any(outage.begin(at, 101.0, "y") for at in (0, 0.5, 1.9))
+    assert (outage.since, outage.reason) == (100.0, "x")
+    assert [outage.admit(at) for at in (0, 1.9, 2, 2, 99)] == [False, False, True, False, False]
+    assert not outage.begin(2.5, 102.0, "z")
     outage.settle()
-    assert outage.admit(5)
+    assert (outage.since, outage.reason) == (100.0, "z")
+    assert [outage.admit(at) for at in (6.4, 6.5)] == [False, True]
     assert outage.end()
     assert not outage.end()
     assert (outage.since, outage.admit(5)) == (None, True)
