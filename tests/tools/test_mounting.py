@@ -142,6 +142,22 @@ def test_where_a_name_is_mounted(monkeypatch, name, place):
     assert mounts.place_of(name) == place
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("sw", "/cvmfs/sw.example.org"),
+        ("sw.other.org", "/cvmfs/sw.other.org"),
+        ("./sw", "/here/sw"),
+        ("s w", "/here/s w"),
+    ],
+)
+def test_a_short_name_is_in_the_default_domain(tmp_path, monkeypatch, name, place):
+    (tmp_path / "default.local").write_text("CVMFS_DEFAULT_DOMAIN=example.org\n")
+    monkeypatch.setenv("CVFS_ETC", str(tmp_path))
+    monkeypatch.setattr(os, "getcwd", lambda: "/here")
+    assert mounts.place_of(name) == place
+
+
 @pytest.mark.system
 def test_stat_says_that_the_process_of_a_mount_died(mountpoint):
     os.close(device.mount(str(mountpoint), device.MountOptions("dead")))

@@ -44,13 +44,23 @@ def running_mounts() -> list[Running]:
 
 
 def place_of(name: str) -> str:
-    """The mount point meant by a path, or by a repository's name, which has a dot in it and no slash."""
-    is_path = "/" in name or "." not in name or device.find_mount(name) is not None
-    if is_path:
+    """The mount point meant by a path, or by a repository's name, which has no slash: the whole one or the short one."""
+    fqrn = None if "/" in name or device.find_mount(name) is not None else _fqrn_of(name)
+    if fqrn is None:
         return os.path.abspath(name)
-    mounted = [mount.mountpoint for mount in running_mounts() if mount.fqrn == name]
-    default = os.path.join(mount_directory(), name)
+    mounted = [mount.mountpoint for mount in running_mounts() if mount.fqrn == fqrn]
+    default = os.path.join(mount_directory(), fqrn)
     return default if default in mounted or not mounted else mounted[0]
+
+
+def _fqrn_of(name: str) -> str | None:
+    """A whole name as it is; a short one is in CVMFS_DEFAULT_DOMAIN, and without that it is a path."""
+    if "." in name:
+        return name
+    try:
+        return Sources(etc=etc_of_group()).common().fqrn_of(name)
+    except CvfsError:
+        return None
 
 
 def mount_directory() -> str:
