@@ -139,6 +139,7 @@ def test_umount_leaves_other_file_systems_alone(monkeypatch):
 )
 def test_where_a_name_is_mounted(monkeypatch, name, place):
     monkeypatch.setattr(os, "getcwd", lambda: "/here")
+    monkeypatch.setattr(mounts, "running_mounts", list)
     assert mounts.place_of(name) == place
 
 
@@ -155,6 +156,7 @@ def test_a_short_name_is_in_the_default_domain(tmp_path, monkeypatch, name, plac
     (tmp_path / "default.local").write_text("CVMFS_DEFAULT_DOMAIN=example.org\n")
     monkeypatch.setenv("CVFS_ETC", str(tmp_path))
     monkeypatch.setattr(os, "getcwd", lambda: "/here")
+    monkeypatch.setattr(mounts, "running_mounts", list)
     assert mounts.place_of(name) == place
 
 
