@@ -57,8 +57,7 @@ class ForeignDatabase:
     def __init__(self, connection: sqlite3.Connection, what: str, size: int) -> None:
         self._connection = connection
         self._what = what
-        self._looks = _LOOKS_AT_LEAST + size // _BYTES_PER_LOOK
-        self._looks_left = self._looks
+        self._looks = _Looks(_LOOKS_AT_LEAST + size // _BYTES_PER_LOOK)
         # Two threads that run the same text at once share one prepared statement: newer Pythons mix their arguments up.
         self._lock = threading.Lock()
         self.tables: frozenset[bytes] = frozenset()
@@ -88,11 +87,16 @@ class ForeignDatabase:
     def close(self) -> None:
         self._connection.close()
 
+    def __del__(self) -> None:
+        # A connection refers to itself by its cache of statements: left alone it would wait for the garbage collector,
+        # and the files and pages of many revisions with it.
+        self._connection.close()
+
     def query(self, text: str, arguments: tuple[int, ...] = ()) -> list[Any]:
         """All rows of a query. Raises FormatError if the file is damaged, or gives more rows than it can hold."""
         try:
             with self._lock:
-                self._looks_left = self._looks
+                self._looks.begin()
                 return self._connection.execute(text, arguments).fetchall()
         except SQLITE_ERRORS as error:
             raise FormatError(f"{self._what} is damaged: {error}") from error
@@ -106,7 +110,7 @@ class ForeignDatabase:
         connection.text_factory = bytes
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _LONGEST_PATTERN)
-        connection.set_progress_handler(self._out_of_looks, _STEPS_BETWEEN_LOOKS)
+        connection.set_progress_handler(self._looks.are_spent, _STEPS_BETWEEN_LOOKS)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA cell_size_check = ON")
@@ -115,9 +119,26 @@ class ForeignDatabase:
         check_definitions(definitions)
         self.tables = frozenset(name for name, _ in definitions)
 
-    def _out_of_looks(self) -> bool:
-        self._looks_left -= 1
-        return self._looks_left < 0
+
+class _Looks:
+    """How often SQLite may still report that it is busy with a query.
+
+    The connection holds on to it, so it knows no database: in a circle nothing is let go of at once.
+    """
+
+    __slots__ = ("_allowed", "_left")
+
+    def __init__(self, allowed: int) -> None:
+        self._allowed = self._left = allowed
+
+    def begin(self) -> None:
+        """A query starts."""
+        self._left = self._allowed
+
+    def are_spent(self) -> bool:
+        """One look less; whether the query has to end."""
+        self._left -= 1
+        return self._left < 0
 
 
 def _connect(file: BinaryIO, path: str) -> sqlite3.Connection:

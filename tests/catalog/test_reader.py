@@ -1,5 +1,7 @@
 """Reading one catalog file: every schema, places, rows and what they may say (FORMAT sections 5.1 to 5.11)."""
 
+import contextlib
+import gc
 import os
 import sqlite3
 
@@ -36,6 +38,28 @@ def test_every_schema_is_read(small, entry, schema, revision, page_size):
     assert catalog.find(b"/b") is None
     assert len(list(catalog.rows())) == 2
     assert catalog.nested() == []
+
+
+def test_a_catalog_that_nobody_uses_is_closed_at_once(small):
+    """Not when the garbage collector comes by: a mount sees many revisions before that."""
+    place = str(small().done())
+    gc.disable()
+    try:
+        catalog = Catalog.open(place)
+        assert catalog.find(b"/a")
+        assert open_files(place) == 1
+        del catalog
+        assert open_files(place) == 0
+    finally:
+        gc.enable()
+
+
+def open_files(place: str) -> int:
+    found = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(f"/proc/self/fd/{number}") == place
+    return found
 
 
 @pytest.mark.parametrize("schema", ["2.0", "2.3", "2.6", "0.8", "nan", "x", "", "1e999"])
