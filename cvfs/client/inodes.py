@@ -88,6 +88,7 @@ class Inodes:
         self._by_number.put(ROOT, node)
         self._by_key: dict[Key, Node] = {b"": node}
         self._unreferenced: OrderedDict[int, None] = OrderedDict()
+        self._detached: set[int] = set()
         self._next = FIRST
         self.highest = ROOT
 
@@ -156,6 +157,11 @@ class Inodes:
         key, node.key = node.key, None
         if key is not None and self._by_key.get(key) is node:
             del self._by_key[key]
+        self._detached.add(node.ino)
+
+    def detached(self) -> list[int]:
+        """The numbers of what is not shown any more."""
+        return list(self._detached)
 
     def detach_files_outside(self, directories: Container[bytes]) -> None:
         """Nobody knows whether the path of an entry still shows the same, except in `directories`."""
@@ -176,6 +182,7 @@ class Inodes:
         self._by_number.remove(node.ino)
         self._unreferenced.pop(node.ino, None)
         self.detach(node)
+        self._detached.discard(node.ino)
 
     def _trim(self) -> None:
         while len(self._unreferenced) > _UNREFERENCED_LIMIT:

@@ -59,7 +59,9 @@ class Upkeep:
             cache.flush()
 
     def _bound_numbers(self) -> None:
+        # Nothing but a lack of memory would make the kernel let go of what was replaced.
         surplus = self._volume.oldest_files(self._volume.known_inodes() - self._max_inodes)
+        surplus += self._volume.replaced()
         if surplus:
             self._pruner.prune(surplus)
 

@@ -213,6 +213,11 @@ class Volume:
             files = (node.ino for node in self._inodes if not node.is_directory)
             return list(itertools.islice(files, count))
 
+    def replaced(self) -> list[int]:
+        """The numbers that no path leads to any more; the kernel may hold on to them, for whoever has them open or not."""
+        with self._lock:
+            return self._inodes.detached()
+
     def known_directories(self) -> list[Node]:
         """The directories that the kernel may hold something of, parents before their children."""
         with self._lock:

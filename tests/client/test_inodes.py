@@ -62,7 +62,9 @@ def test_a_detached_number_lives_until_it_is_forgotten(table, row):
     assert not new.detached
     assert new.ino != old.ino
     assert table.node(old.ino) is old
+    assert table.detached() == [old.ino]
     table.forget(old.ino, 1)
+    assert table.detached() == []
     assert table.at(b"/a") is new
     with pytest.raises(StaleNode):
         table.node(old.ino)

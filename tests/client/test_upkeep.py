@@ -8,17 +8,21 @@ from cvfs.client.upkeep import Upkeep
 class Volume:
     """As much of a volume as upkeep asks for."""
 
-    def __init__(self, cache=None, known=0):
+    def __init__(self, cache=None, known=0, replaced=()):
         self.repository = self
         self.plane = self
         self.cache = cache
         self.known = known
+        self._replaced = replaced
 
     def known_inodes(self):
         return self.known
 
     def oldest_files(self, count):
         return list(range(count)) if count > 0 else []
+
+    def replaced(self):
+        return list(self._replaced)
 
 
 class Cache:
@@ -46,6 +50,12 @@ def test_books_are_written_and_numbers_given_back():
     upkeep.work()
     assert cache.flushed == 1
     assert pruner.pruned == [[0, 1, 2]]
+
+
+def test_numbers_that_no_path_leads_to_are_given_back_at_once():
+    pruner = Pruner()
+    Upkeep(Volume(known=10, replaced=(7, 8)), pruner, max_inodes=10).work()
+    assert pruner.pruned == [[7, 8]]
 
 
 def test_nothing_to_do():

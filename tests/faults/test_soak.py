@@ -272,7 +272,8 @@ def recovered(client, publisher: Publisher) -> None:
         pause.wait(0.2)
     newest = publisher.revisions[publisher.order[-1]]
     assert {name: hashlib.sha256(client.path(name).read_bytes()).hexdigest() for name in newest} == newest
-    assert json.loads(client.talk("stat"))["inodes"] < 2 * FILES + 3 * DIRECTORIES
+    # What was replaced within the last minute may still be known.
+    assert json.loads(client.talk("stat"))["inodes"] < 3 * FILES + 3 * DIRECTORIES
     client.unmount()
     cache = ObjectCache(str(client.cache))
     cache.prepare()
