@@ -1,10 +1,12 @@
 """The control socket: what it answers, and whom it does not wait for."""
 
+import errno
 import os
 import shutil
 import socket
 import stat
 import threading
+import types
 
 import pytest
 
@@ -166,9 +168,13 @@ def test_a_command_that_takes_its_time_holds_up_nobody(place):
             callers[-1].sendall(b"slow\n")
             assert waiting.acquire(timeout=20)
         assert ask(place, "quick") == "quick\n"
-        callers.append(connect(place))
-        callers[-1].sendall(b"slow\n")
-        assert waiting.acquire(timeout=20)
+        # The answer may be here a moment before its place is free again.
+        for _ in range(100):
+            callers.append(connect(place))
+            callers[-1].sendall(b"slow\n")
+            if waiting.acquire(timeout=0.2):
+                break
+            callers.pop().close()
         assert ask(place, "quick") == "Failed (too many commands at a time)\n"
         release.set()
         assert [caller.recv(100) for caller in callers] == [b"slow\n"] * control.MAX_CONNECTIONS
@@ -278,3 +284,35 @@ def test_stop_without_start_and_twice(place):
     server.start()
     server.stop()
     server.stop()
+
+
+def test_a_shortage_of_descriptors_passes(place, monkeypatch, caplog):
+    shortage, accept = [OSError(errno.EMFILE, "Too many open files")], socket.socket.accept
+
+    def scarce(self):
+        if shortage:
+            raise shortage.pop()
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", scarce)
+    running = ControlServer(place, respond)
+    running.start()
+    try:
+        assert ask(place, "hello a") == "hello a\n"
+    finally:
+        running.stop()
+    assert "no connection can be taken: Too many open files" in caplog.text
+
+
+def test_without_a_thread_the_command_is_refused_and_the_next_one_served(server, place, monkeypatch):
+    class Never:
+        def __init__(self, **_):
+            pass
+
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cvfs.client.control.threading", types.SimpleNamespace(Thread=Never))
+        assert ask(place, "hello a") == "Failed (too many commands at a time)\n"
+    assert ask(place, "hello a") == "hello a\n"
