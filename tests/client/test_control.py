@@ -6,6 +6,7 @@ import shutil
 import socket
 import stat
 import threading
+import time
 import types
 
 import pytest
@@ -168,13 +169,14 @@ def test_a_command_that_takes_its_time_holds_up_nobody(place):
             callers[-1].sendall(b"slow\n")
             assert waiting.acquire(timeout=20)
         assert ask(place, "quick") == "quick\n"
-        # The answer may be here a moment before its place is free again.
-        for _ in range(100):
-            callers.append(connect(place))
-            callers[-1].sendall(b"slow\n")
-            if waiting.acquire(timeout=0.2):
-                break
-            callers.pop().close()
+        # The answer is here a moment before its place is free again.
+        deadline = time.monotonic() + 20
+        while sum(thread.name == "command" for thread in threading.enumerate()) >= control.MAX_CONNECTIONS:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        callers.append(connect(place))
+        callers[-1].sendall(b"slow\n")
+        assert waiting.acquire(timeout=20)
         assert ask(place, "quick") == "Failed (too many commands at a time)\n"
         release.set()
         assert [caller.recv(100) for caller in callers] == [b"slow\n"] * control.MAX_CONNECTIONS
