@@ -121,15 +121,28 @@ class ControlServer:
             self.start()
 
     def _serve(self, listener: socket.socket) -> None:
-        while True:
+        while self._socket is listener:
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return
-            if self._places.acquire(blocking=False):
-                threading.Thread(target=self._converse, args=(connection,), name="command", daemon=True).start()
-            else:
-                _refuse(connection)
+            except OSError as error:
+                # Out of descriptors, for instance, which passes.
+                if self._socket is listener:
+                    log.warning("%s: no connection can be taken: %s", self.path, error.strerror)
+                    time.sleep(_PAUSE)
+                continue
+            self._take(connection)
+
+    def _take(self, connection: socket.socket) -> None:
+        """A thread for the connection, where there is room for one: the listening thread answers no command itself."""
+        if not self._places.acquire(blocking=False):
+            _refuse(connection)
+            return
+        try:
+            threading.Thread(target=self._converse, args=(connection,), name="command", daemon=True).start()
+        except RuntimeError as error:
+            log.warning("%s: no thread for a command: %s", self.path, error)
+            self._places.release()
+            _refuse(connection)
 
     def _converse(self, connection: socket.socket) -> None:
         try:

@@ -181,7 +181,13 @@ class Server:
     def _defer(self, handler: Handler, opcode: Opcode, unique: int, node: int, message: bytes) -> None:
         self._waiting[unique] = opcode
         self._deferred.add(unique)
-        self._workers.submit(lambda: self._answer_waiting(handler, opcode, unique, node, message))
+        try:
+            self._workers.submit(lambda: self._answer_waiting(handler, opcode, unique, node, message))
+        except RuntimeError as error:
+            log.warning("%s of node %d: nobody to wait for it: %s", opcode.name, node, error)
+            del self._waiting[unique]
+            self._deferred.discard(unique)
+            self._reply(opcode, unique, node, EIO)
 
     def _answer_waiting(self, handler: Handler, opcode: Opcode, unique: int, node: int, message: bytes) -> None:
         """In a worker. Whoever takes `unique` out of `_waiting`, this or `_interrupt`, answers; the other is silent."""

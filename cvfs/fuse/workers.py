@@ -23,15 +23,24 @@ class Workers:
         self._threads: list[threading.Thread] = []
 
     def submit(self, job: Job) -> None:
-        """Run `job` soon, in the order of submission. It should not raise: what escapes it is only logged."""
-        self._jobs.put(job)
+        """Run `job` soon, in the order of submission. It should not raise: what escapes it is only logged.
+
+        Raises RuntimeError if the system gives no thread and there is none yet: then nothing will run it.
+        """
         if not self._finished.acquire(blocking=False) and len(self._threads) < self._limit:
             self._start()
+        self._jobs.put(job)
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name=f"fuse-worker-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not self._threads:
+                raise
+            log.warning("%s: the %d that there are have to do", error, len(self._threads))
+        else:
+            self._threads.append(thread)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -69,6 +69,39 @@ def test_a_filesystem_that_would_still_block_gets_eio(kernel, tree, caplog):
     assert "failed unexpectedly" in caplog.text
 
 
+def test_where_the_system_gives_no_thread_who_waits_is_refused(kernel, tree, monkeypatch):
+    tree.add_file(b"a", b"")
+    tree.stalled = {"lookup"}
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workers, "_start", refuse)
+        assert kernel.lookup(b"a") == (errno.EIO, b"")
+    assert kernel.server.in_flight() == 0
+    tree.release.set()
+    assert kernel.lookup(b"a")[0] == 0
+
+
+def test_the_workers_that_there_are_do_what_no_new_one_can(monkeypatch, caplog):
+    workers, busy, done = Workers(2), threading.Event(), threading.Event()
+    workers.submit(lambda: busy.wait(DEADLINE))
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name.startswith("fuse-worker"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    workers.submit(done.set)
+    busy.set()
+    assert done.wait(DEADLINE)
+    workers.stop()
+    assert "the 1 that there are have to do" in caplog.text
+
+
 def interrupt(kernel, unique: int) -> None:
     body = abi.INTERRUPT_IN.pack(unique)
     header = abi.IN_HEADER.pack(40 + len(body), Opcode.INTERRUPT, unique | 1, 0, 0, 0, 0, 0, 0)

@@ -294,8 +294,10 @@ class ObjectCache:
         """
         with self._turn:
             if not self._catching_up and not self._closing:
-                self._catching_up = True
-                threading.Thread(target=self._work_off, name="cache books", daemon=True).start()
+                # Where the system gives no thread, a later insertion gets one.
+                with contextlib.suppress(RuntimeError):
+                    threading.Thread(target=self._work_off, name="cache books", daemon=True).start()
+                    self._catching_up = True
             before = self._portions
             self._turn.wait_for(
                 lambda: not (self._catching_up and self._is_over() and self._portions == before), _MAKING_ROOM

@@ -95,7 +95,11 @@ class RamCache:
             length, descriptor = scratch.size, scratch.detach()
         finally:
             scratch.close()
-        self._keep(content, descriptor, length)
+        try:
+            self._keep(content, descriptor, length)
+        except OSError as error:
+            os.close(descriptor)
+            raise StoreFull(f"{content.name}: cannot be kept: {error.strerror}") from error
         return descriptor
 
     def pin(self, content: ContentHash) -> None:

@@ -115,8 +115,13 @@ class Logs:
             )
             if path
         ]
-        for file in files:
-            file.open()
+        try:
+            for file in files:
+                file.open()
+        except UsageError:
+            for file in files:
+                file.close()
+            raise
         if settings.micro_syslog or not os.path.exists(SYSLOG):
             return list(files)
         return [*files, Syslog(settings.prefix or self._fqrn, settings.level, settings.facility)]
