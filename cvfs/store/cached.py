@@ -128,7 +128,14 @@ class Streamed:
 
 def _of_length(descriptor: int | None, size: int | None) -> int | None:
     """The descriptor, but not one of a content with another length."""
-    if descriptor is None or size is None or os.lseek(descriptor, 0, os.SEEK_END) == size:
+    if descriptor is None or size is None:
+        return descriptor
+    try:
+        length = os.lseek(descriptor, 0, os.SEEK_END)
+    except OSError:
+        # A pipe, in a directory that others may write to.
+        length = -1
+    if length == size:
         return descriptor
     os.close(descriptor)
     return None

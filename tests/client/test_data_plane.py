@@ -10,10 +10,10 @@ from cvfs.compression import ENCODERS
 from cvfs.errors import MissingObject, UsageError
 from cvfs.hashes import Algorithm, ContentHash
 from cvfs.store.base import Wanted, fetch_document
-from cvfs.store.counted import Counted
+from cvfs.store.counted import Counted, CountedWays
 from cvfs.store.memory import MemoryStore
 from cvfs.store.patience import Timeouts
-from cvfs.store.routes import RoutePolicy
+from cvfs.store.routes import Route, RoutePolicy
 
 
 @pytest.fixture
@@ -77,6 +77,18 @@ def test_what_was_fetched_once_is_kept(plane, stored, tmp_path):
     assert data_plane.traffic()[:2] == (1, len(data))
 
 
+def test_a_pipe_in_the_place_of_an_object_holds_up_nobody(plane, stored, tmp_path):
+    """In a directory that several users share anybody may leave one."""
+    wanted, data = stored(b"hello")
+    data_plane = plane(put(tmp_path / "a", (wanted, data)))
+    place = tmp_path / "cache" / wanted.content.name[:2] / wanted.content.name[2:]
+    place.parent.mkdir(exist_ok=True)
+    os.mkfifo(place)
+    assert data_plane.contents.open_present(wanted) is None
+    assert content_of(data_plane.contents.open(wanted)) == b"hello"
+    assert place.read_bytes() == b"hello"
+
+
 def test_without_a_cache_everything_is_fetched(plane, stored, tmp_path):
     wanted, data = stored(b"hello")
     data_plane = plane(put(tmp_path / "a", (wanted, data)), cache_dir=None)
@@ -132,6 +144,26 @@ def test_counting():
     assert counted.has("a")
     assert counted.traffic[:2] == (2, 5)
     counted.close()
+
+
+def test_ways_are_bounded_and_none_is_forgotten_in_the_sum(monkeypatch):
+    monkeypatch.setattr("cvfs.store.counted._MOST_WAYS", 3)
+    made = []
+
+    def make(route):
+        made.append(route.proxy)
+        return MemoryStore({"a": b"12345"})
+
+    ways = CountedWays(make)
+    for number in range(5):
+        for _ in range(2):
+            assert fetch_document(ways(Route("http://s", f"http://p:{number}")), "a") == b"12345"
+    assert made == [f"http://p:{number}" for number in range(5)]
+    ways(Route("http://s", "http://p:4"))
+    ways(Route("http://s", "http://p:0"))
+    assert made[5:] == ["http://p:0"]
+    assert ways.traffic()[:2] == (10, 50)
+    ways.close()
 
 
 def test_proxies_are_used_as_they_are_configured(plane, web, stored, tmp_path):

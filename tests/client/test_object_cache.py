@@ -371,6 +371,14 @@ def test_a_killed_process_leaves_nothing_wrong(make, tmp_path, seed):
     _assert_sound(make(60_000), tmp_path)
 
 
+def test_a_pipe_in_the_place_of_a_lock_holds_up_nobody(make, tmp_path):
+    (tmp_path / "cache" / "txn").mkdir(parents=True)
+    os.mkfifo(tmp_path / "cache" / "txn" / "0123456789abcdef.lock")
+    cache = make()
+    _insert(cache, 1)
+    assert _has(cache, 1)
+
+
 def test_what_a_live_process_writes_is_left_alone(make, tmp_path):
     first = make()
     content, data = _content(1)

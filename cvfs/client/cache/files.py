@@ -21,7 +21,8 @@ from cvfs.client.cache.sessions import DeadSession, Session, bury_dead
 from cvfs.errors import CorruptObject, FormatError, StoreFull
 from cvfs.hashes import ContentHash, ObjectKind
 
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+# Whoever shares the directory may have put a pipe in the place of a file, which would wait for its writer for ever.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 # Room for larger files is claimed before the first byte is fetched, so that a full disk costs no download.
 _CLAIMED = 2**20

@@ -72,19 +72,11 @@ def bury_dead(directory: str) -> list[DeadSession]:
     return dead
 
 
-def in_use(directory: str) -> bool:
-    """Whether a living session holds a lock in `directory`."""
-    try:
-        locks = [name for name in os.listdir(directory) if name.endswith(".lock")]
-    except FileNotFoundError:
-        return False
-    return any(_boot_of_dead(os.path.join(directory, name)) is None for name in locks)
-
-
 def _boot_of_dead(path: str) -> bytes | None:
     """What the session noted at its start if nobody holds its lock any more, else None."""
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # Whoever shares the directory may have put a pipe there, which would be read for ever.
+        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
