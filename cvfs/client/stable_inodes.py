@@ -67,7 +67,7 @@ class StableInodes:
 
         Raises Unreachable if the map cannot be used now.
         """
-        with self._locked():
+        with self._locked(wait=wait):
             unknown = [entry for entry in entries if entry[0] not in self._remembered]
             if unknown and not wait:
                 raise BlockingIOError
@@ -117,8 +117,11 @@ class StableInodes:
             self._remembered.popitem(last=False)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        if not self._lock.acquire(timeout=2 * _PATIENCE):
+    def _locked(self, *, wait: bool = True) -> Iterator[None]:
+        # Another thread may hold it while it writes to the disk.
+        if not self._lock.acquire(timeout=2 * _PATIENCE if wait else 0):
+            if not wait:
+                raise BlockingIOError
             raise Unreachable(f"{self._where}: the map of inodes does not answer")
         try:
             yield

@@ -56,6 +56,13 @@ def test_what_is_not_in_memory_waits(stable):
         first.numbers([A, B], wait=False)
 
 
+def test_who_must_not_wait_does_not_wait_for_a_writer_either(stable):
+    first = stable()
+    first.numbers([A], wait=True)
+    with first._lock, pytest.raises(BlockingIOError):
+        first.numbers([A], wait=False)
+
+
 def test_a_renewed_number_means_nothing_any_more(stable):
     first = stable()
     [old] = first.numbers([A], wait=True)
