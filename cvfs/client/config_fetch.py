@@ -83,7 +83,8 @@ def ask_process(settings: Settings, patience: float) -> str:
     except subprocess.TimeoutExpired:
         _end(process)
         return f"no answer within {patience:g} seconds"
-    return answer[:_LARGEST_ANSWER].decode(errors="replace").strip()
+    said = answer[:_LARGEST_ANSWER].decode(errors="replace").strip()
+    return said or (f"its process ended with status {process.returncode}" if process.returncode else "")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

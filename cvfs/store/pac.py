@@ -74,15 +74,18 @@ def _script(url: str, timeouts: Timeouts) -> bytes:
 def _run(script: bytes, servers: Sequence[str], seconds: float) -> list[str]:
     """What the script says for each server."""
     question = json.dumps({"script": script.decode("utf-8", "replace"), "urls": list(servers)})
-    command = [sys.executable, "-m", "cvfs.store.pac_script"]
+    # -P: the working directory, which may be anybody's, holds no modules of ours.
+    command = [sys.executable, "-P", "-m", "cvfs.store.pac_script"]
     try:
         ran = subprocess.run(command, input=question.encode(), capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         raise Unreachable(f"the script is not done after {seconds:g} s") from None
     if ran.returncode != 0:
         raise FormatError(f"the script fails: {ran.stderr.decode('utf-8', 'replace').strip()[-300:] or 'killed'}")
-    answers: list[str] = json.loads(ran.stdout)
-    return answers
+    try:
+        return [str(answer) for answer in json.loads(ran.stdout)]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FormatError(f"the script answers {ran.stdout[:200]!r}") from error
 
 
 def _proxies(answers: Sequence[str]) -> str:

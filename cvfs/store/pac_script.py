@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 _MOST_MEMORY = 2**30
 _MOST_SECONDS = 60
+_LONGEST_ANSWER = 65536
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def _evaluate(script: str, urls: list[str]) -> list[str]:
     from pypac.parser import PACFile  # noqa: PLC0415 - an optional dependency, needed here only
 
     file = PACFile(script)
-    return [str(file.find_proxy_for_url(url, urlsplit(url).hostname or "")) for url in urls]
+    return [str(file.find_proxy_for_url(url, urlsplit(url).hostname or ""))[:_LONGEST_ANSWER] for url in urls]
 
 
 if __name__ == "__main__":

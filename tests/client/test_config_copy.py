@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import socket
+import sys
 import time
 
 import pytest
@@ -168,6 +169,11 @@ def test_a_process_that_hangs_is_ended_at_the_deadline(published, tmp_path):
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/{FQRN}"
         settings = settings_for(published, tmp_path, CVMFS_SERVER_URL=url, CVMFS_TIMEOUT_DIRECT="600")
         assert ask_process(settings, 1.0) == "no answer within 1 seconds"
+
+
+def test_a_process_that_just_dies_is_no_success(published, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    assert ask_process(settings_for(published, tmp_path), 60.0) == "its process ended with status 1"
 
 
 def test_too_much_is_refused_and_the_present_copy_stays(published, tmp_path, monkeypatch):

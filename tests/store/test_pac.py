@@ -1,6 +1,8 @@
 """Proxies found by a configuration script, as a server gives it: run apart, within a deadline."""
 
 import importlib.util
+import shutil
+import sys
 
 import pytest
 
@@ -36,6 +38,13 @@ def test_the_first_script_that_works_counts(script, unused_url):
 def test_a_script_in_a_file(tmp_path):
     (tmp_path / "wpad.dat").write_text(SCRIPT)
     assert discover([f"file://{tmp_path}/wpad.dat"], SERVERS, PATIENT).startswith("http://a:3128")
+
+
+def test_an_answer_that_is_none(tmp_path, monkeypatch):
+    (tmp_path / "wpad.dat").write_text(SCRIPT)
+    monkeypatch.setattr(sys, "executable", shutil.which("echo"))
+    with pytest.raises(Unreachable, match="the script answers"):
+        discover([f"file://{tmp_path}/wpad.dat"], SERVERS, PATIENT)
 
 
 def test_no_script_at_all(script):
