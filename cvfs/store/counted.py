@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from cvfs.store.base import Way
@@ -58,27 +58,30 @@ class Counted:
             self._traffic = Traffic(before.requests + 1, before.bytes + received, before.seconds + seconds)
 
 
+# A proxy's name may get other addresses every minute for a year, and each store keeps idle connections.
+_MOST_WAYS = 256
+
+
 class CountedWays:
-    """The stores behind all ways that were ever used, each made by `make` when it is first asked for."""
+    """The stores behind the ways that were used, each made by `make` when it is first asked for.
+
+    They are bounded in number: of too many the oldest is closed and forgotten, but for its counts.
+    """
 
     def __init__(self, make: Callable[[Route], Way]) -> None:
         self._make = make
         self._stores: dict[tuple[str, str], Counted] = {}
+        self._forgotten = Traffic()
         self._lock = threading.Lock()
 
     def __call__(self, route: Route) -> Counted:
         """The store behind a way."""
-        store = self._stores.get(route[:2])
-        if store is None:
-            with self._lock:
-                store = self._stores.setdefault(route[:2], Counted(self._make(route)))
-        return store
+        return self._stores.get(route[:2]) or self._new(route)
 
     def traffic(self) -> Traffic:
         """The counts of all ways together."""
         with self._lock:
-            counts = [store.traffic for store in self._stores.values()]
-        return Traffic(sum(c.requests for c in counts), sum(c.bytes for c in counts), sum(c.seconds for c in counts))
+            return _sum([self._forgotten, *(store.traffic for store in self._stores.values())])
 
     def close(self) -> None:
         """Close all connections."""
@@ -86,3 +89,18 @@ class CountedWays:
             stores = list(self._stores.values())
         for store in stores:
             store.close()
+
+    def _new(self, route: Route) -> Counted:
+        surplus = None
+        with self._lock:
+            if route[:2] not in self._stores and len(self._stores) >= _MOST_WAYS:
+                surplus = self._stores.pop(next(iter(self._stores)))
+                self._forgotten = _sum([self._forgotten, surplus.traffic])
+            store = self._stores.setdefault(route[:2], Counted(self._make(route)))
+        if surplus:
+            surplus.close()
+        return store
+
+
+def _sum(counts: Sequence[Traffic]) -> Traffic:
+    return Traffic(sum(c.requests for c in counts), sum(c.bytes for c in counts), sum(c.seconds for c in counts))

@@ -20,6 +20,8 @@ from cvfs.errors import Trouble, Unreachable
 _log = logging.getLogger(__name__)
 
 _MOST_QUESTIONS = 16
+# Redirections, where they are followed, may lead to any number of names.
+_MOST_KNOWN = 1000
 # After so many seconds a question counts as lost: the resolver hangs, or this process was forked off while it was asked.
 _LOST_AFTER = 60.0
 _RESOLVER_CONFIGURATION = "/etc/resolv.conf"
@@ -115,6 +117,8 @@ class Names:
         found = self._resolved(host, question)
         with self._lock:
             if found:
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
                 self._known[host] = _Known(found, self._clock() + self._policy.least_ttl)
             elif host in self._known:
                 last = self._known[host]

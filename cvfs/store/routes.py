@@ -21,6 +21,8 @@ from cvfs.store.server_list import ServerList, ServerState
 
 _log = logging.getLogger(__name__)
 
+_LONGEST_TIMEOUT = 86400.0
+
 
 class Route(NamedTuple):
     """One way to the repository. `generation` tells what was known when it was chosen."""
@@ -38,7 +40,7 @@ class Route(NamedTuple):
 
 
 class Failovers(NamedTuple):
-    """How often the proxy and the host were left, and requests were repeated, since the start or a reset."""
+    """How often the proxy and the host were left, and requests were repeated, since the start."""
 
     proxy: int = 0
     host: int = 0
@@ -103,7 +105,8 @@ class Routes:
     @property
     def server(self) -> str:
         """The URL of the server in use."""
-        return self._servers.active
+        with self._lock:
+            return self._servers.active
 
     def proxy_groups(self) -> tuple[tuple[ProxyState, ...], ...]:
         """All groups in order of preference, those of the fallback last."""
@@ -182,14 +185,9 @@ class Routes:
 
     def set_timeouts(self, proxied: float, direct: float) -> None:
         """Other time-outs, in seconds."""
-        if min(proxied, direct) <= 0:
-            raise UsageError(f"time-outs of {proxied} s and {direct} s: both must be positive")
+        if not (0 < proxied <= _LONGEST_TIMEOUT and 0 < direct <= _LONGEST_TIMEOUT):
+            raise UsageError(f"time-outs of {proxied} s and {direct} s: both must be positive, of a day at most")
         self._timeouts = replace(self._timeouts, proxied=proxied, direct=direct)
-
-    def reset_counters(self) -> None:
-        """Count fail-overs from zero."""
-        with self._lock:
-            self._failovers = Failovers()
 
     def order_servers(self, probe: Callable[[tuple[str, ...]], Mapping[str, float]], most: int | None = None) -> None:
         """Order the servers by the seconds that `probe` finds for them, those it does not find last; keep the first `most`.
@@ -228,12 +226,14 @@ class Routes:
         if route and usual and self.clock() < self._reset_at():
             return route
         with self._lock:
-            self._restore_preferred()
+            restored = self._restore_preferred()
             ways = self._ways(path, server, failed)
             found = next((way for way in ways if accept is None or accept(way)), None)
             if usual and not self.policy.shard:
                 self._current = found
-            return found
+        if restored:
+            _log.info("trying the preferred way again: %s", restored)
+        return found
 
     def admit(self) -> bool:
         """Whether a request may go to the network now: while offline only one at a time may, now and then.
@@ -417,11 +417,11 @@ class Routes:
         if self._servers.disturbed and self._host_reset_at == never and self.policy.host_reset_after:
             self._host_reset_at = now + self.policy.host_reset_after
 
-    def _restore_preferred(self) -> None:
-        """The time is over: the preferred proxy and host are tried again."""
+    def _restore_preferred(self) -> Route | None:
+        """If the time is over the preferred proxy and host are tried again: what is in use then, if it is something else."""
         now = self.clock()
         if now < self._reset_at():
-            return
+            return None
         before = self._proxies.active, self._servers.active
         if now >= self._proxy_reset_at:
             self._proxy_reset_at = float("inf")
@@ -431,5 +431,4 @@ class Routes:
             self._servers.restore()
         self._current = None
         after = self._proxies.active, self._servers.active
-        if after != before:
-            _log.info("trying the preferred way again: %s via %s", after[1], shown(after[0]))
+        return Route(after[1], after[0]) if after != before else None

@@ -229,8 +229,16 @@ def test_on_demand(routes):
     one.set_timeouts(1, 2)
     assert (one.timeouts.proxied, one.timeouts.direct) == (1, 2)
     one.retried()
-    one.reset_counters()
-    assert one.failovers == (0, 0, 0)
+    assert one.failovers.retries == 1
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e30])
+def test_every_wait_has_a_deadline(routes, seconds):
+    one = routes()
+    for both in ((seconds, 1), (1, seconds)):
+        with pytest.raises(UsageError, match="must be positive"):
+            one.set_timeouts(*both)
+    assert one.timeouts == one.policy.timeouts
 
 
 def test_a_proxy_on_demand_is_none_when_there_is_no_other(routes):
