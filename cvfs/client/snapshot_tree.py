@@ -147,7 +147,7 @@ class SnapshotTree(CatalogTree):
 
 def _is_name(name: str) -> bool:
     """Tags may be called what no directory can be called."""
-    return "/" not in name and name not in (".", "..") and len(name.encode()) <= _LONGEST_NAME
+    return {"/", "\0"}.isdisjoint(name) and name not in ("", ".", "..") and len(name.encode()) <= _LONGEST_NAME
 
 
 def _place(tag: Tag) -> bytes:

@@ -120,7 +120,7 @@ def test_nothing_waits_in_the_receive_loop(opened, tiny, web):
     assert [name for name, _ in volume.listing(ROOT) if name == b".cvmfs"] == []
 
 
-@pytest.mark.parametrize("name", ["a/b", ".", "..", "x" * 256])
+@pytest.mark.parametrize("name", ["a/b", "a\0b", "", ".", "..", "x" * 256])
 def test_tags_that_no_directory_can_be_called_are_left_out(repository, monkeypatch, name):
     tags = [Tag(name, repository.tree.root_hash, 1, 0), Tag("good", repository.tree.root_hash, 1, 0)]
     monkeypatch.setattr(History, "newest_first", lambda _: tags)

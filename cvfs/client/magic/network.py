@@ -1,10 +1,14 @@
-"""Magic attributes of the network: servers, proxies, patience, as they are at this moment. Source: FORMAT section 9.7."""
+"""Magic attributes of the network: servers, proxies, patience, as they are at this moment. Source: FORMAT section 9.7.
+
+Anybody may read them, so a proxy's password is not among them.
+"""
 
 from collections.abc import Callable
 
 from cvfs.client.magic.attributes import Magic, Subject, in_pages
 from cvfs.errors import NoSuchAttribute
 from cvfs.format.dirent import DirectoryEntry
+from cvfs.store.proxies import shown
 from cvfs.store.routes import Routes
 
 _NO_HOST = b"internal error: no hosts defined"
@@ -32,7 +36,7 @@ def _host_list(subject: Subject) -> list[bytes]:
 def _proxy_list(routes_of: Callable[[Subject], Routes]) -> Magic:
     def value(subject: Subject) -> list[bytes]:
         groups = routes_of(subject).proxy_groups()
-        return in_pages([state.url.encode() + b"\n" for group in groups for state in group]) or [b""]
+        return in_pages([shown(state.url).encode() + b"\n" for group in groups for state in group]) or [b""]
 
     return Magic(value)
 
@@ -57,7 +61,7 @@ NETWORK_ATTRIBUTES = {
     b"user.external_url": Magic(_external_url, _is_external),
     b"user.host": Magic(lambda s: [_host(_routes(s))]),
     b"user.host_list": Magic(_host_list),
-    b"user.proxy": Magic(lambda s: [_routes(s).proxy.encode()]),
+    b"user.proxy": Magic(lambda s: [shown(_routes(s).proxy).encode()]),
     b"user.proxy_list": _proxy_list(_routes),
     b"user.proxy_list_external": _proxy_list(_external),
     b"user.timeout": Magic(lambda s: _seconds(_routes(s).timeouts.proxied)),

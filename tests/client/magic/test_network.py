@@ -26,6 +26,7 @@ def routes(servers, proxies=(("DIRECT",),), active=0, timeouts=None):
 
 
 OWN = routes(("http://a", "http://b", "http://c"), (("http://p", "http://q"), ("DIRECT",)), active=1)
+SECRET = routes(("http://a",), (("http://user:word@p:1",),))
 OUTSIDE = routes(("http://x/data",), timeouts=Timeouts(7, 8))
 NOWHERE = routes(())
 
@@ -68,3 +69,8 @@ def test_external_files_have_urls(row):
     assert ask("external_url", external, outside=None) == b"http://b/dir/file"
     with pytest.raises(NoSuchAttribute):
         ask("external_url", row(b"file"))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("proxy", b"http://p:1"), ("proxy_list", b"http://p:1\n")])
+def test_passwords_are_not_for_everybody(row, name, expected):
+    assert ask(name, row(b"file"), own=SECRET) == expected
