@@ -8,19 +8,21 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from cvfs.client.mount import Mount, Reread
 from cvfs.client.observe.logs import Logs
 from cvfs.client.observe.watchdog import Watchdog
 from cvfs.client.settings import Settings
 from cvfs.client.settings.mount import ProcessSettings
-from cvfs.errors import UsageError
+from cvfs.errors import Locked, UsageError
 
 log = logging.getLogger(__name__)
 
 # Fields of /proc/self/stat after the command's name: where the arguments begin is the 48th of all.
 _ARGUMENTS_BEGIN = 45
+# So many seconds one that wants to read the configuration waits for another.
+_READ_WITHIN = 10.0
 
 
 def mount_in_foreground(
@@ -70,19 +72,38 @@ def _dismiss(watchdog: Watchdog, mount: Mount) -> None:
 
 def _from(directory: str, reread: Reread) -> Reread:
     """Relative names in the configuration count from where the mount was started, and the process works elsewhere now."""
+    # The directory is the whole process's: two that read at the same time would leave it where the other began.
+    alone = threading.Lock()
 
     def read() -> Settings:
-        present = os.getcwd()
+        if not alone.acquire(timeout=_READ_WITHIN):
+            raise Locked("the configuration is being read already, ask again")
         try:
-            os.chdir(directory)
-        except OSError as error:
-            raise UsageError(f"{directory}: {error.strerror}: the mount was started there, mount it again") from error
-        try:
-            return reread().with_absolute_places()
+            with _working_in(directory):
+                return reread().with_absolute_places()
         finally:
-            os.chdir(present)
+            alone.release()
 
     return read
+
+
+@contextlib.contextmanager
+def _working_in(directory: str) -> Iterator[None]:
+    # By its descriptor: it may have no name any more.
+    present = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _enter(directory)
+        yield
+    finally:
+        os.fchdir(present)
+        os.close(present)
+
+
+def _enter(directory: str) -> None:
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise UsageError(f"{directory}: {error.strerror}: the mount was started there, mount it again") from error
 
 
 def start_watchdog(settings: Settings, mountpoint: str) -> Watchdog | None:
