@@ -77,12 +77,13 @@ class MountOptions:
 
 
 class MountEntry(NamedTuple):
-    """A line of /proc/self/mountinfo: device number as "major:minor", place, type and source."""
+    """A line of /proc/self/mountinfo: device number as "major:minor", place, type, source, of a FUSE mount its user."""
 
     device: str
     mountpoint: bytes
     type: str
     source: str
+    user: int | None = None
 
 
 # --- mount points -----------------------------------------------------------------------------------------------------
@@ -214,8 +215,13 @@ def parse_mountinfo(table: bytes) -> Iterator[MountEntry]:
     for line in table.splitlines():
         place, _, origin = line.partition(b" - ")
         fields, source = place.split(b" "), origin.split(b" ")
+        user = re.search(rb"(?:^|,)user_id=(\d+)", source[-1])
         yield MountEntry(
-            fields[2].decode(), _unescape(fields[4]), source[0].decode(), os.fsdecode(_unescape(source[1]))
+            fields[2].decode(),
+            _unescape(fields[4]),
+            source[0].decode(),
+            os.fsdecode(_unescape(source[1])),
+            int(user[1]) if user else None,
         )
 
 

@@ -19,8 +19,8 @@ from cvfs.fuse.device import Channel, MountEntry, MountOptions, parse_mountinfo
             MountEntry("98:0", b"/mnt2", "ext3", "/dev/root"),
         ),
         (
-            rb"90 25 0:39 / /cvmfs/a\040b\134\011c ro,nosuid - fuse.cvfs test.cern.ch ro,user_id=0",
-            MountEntry("0:39", b"/cvmfs/a b\\\tc", "fuse.cvfs", "test.cern.ch"),
+            rb"90 25 0:39 / /cvmfs/a\040b\134\011c ro,nosuid - fuse.cvfs a,user_id=0 ro,user_id=12,group_id=0",
+            MountEntry("0:39", b"/cvmfs/a b\\\tc", "fuse.cvfs", "a,user_id=0", 12),
         ),
         (
             b"91 25 0:40 / /\xff ro shared:2 master:3 propagate_from:2 - fuse.cvfs x ro",

@@ -224,6 +224,7 @@ def test_reload_of_all(two_mounts, monkeypatch):
 def test_killall(two_mounts, monkeypatch):
     done = []
     monkeypatch.setattr(administering, "pid_of", {"/cvmfs/a.example.org": 2**22 + 1}.get)
+    monkeypatch.setattr(administering, "_may_serve", lambda pid, mount: True)
     monkeypatch.setattr(administering, "_abort", lambda mount: done.append(f"abort {mount.mountpoint}"))
     monkeypatch.setattr(administering, "unmount", lambda place, **_: done.append(f"unmount {place}"))
     monkeypatch.setattr(administering.os, "kill", lambda pid, number: done.append(f"kill {pid}"))
@@ -233,6 +234,15 @@ def test_killall(two_mounts, monkeypatch):
         "Terminating cvmfs2 processes... OK\nUnmounting stale mount points... OK\n",
     )
     assert done == ["abort /mnt/b", f"kill {2**22 + 1}", "unmount /cvmfs/a.example.org", "unmount /mnt/b"]
+
+
+@pytest.mark.parametrize(("others", "killed"), [(0, True), (1, False)])
+def test_a_mount_cannot_name_the_process_of_somebody_else(monkeypatch, others, killed):
+    """Whoever may mount can call the mount one of ours, and answer with any number."""
+    entry = device.MountEntry("0:1", b"/mnt/b", "fuse.cvfs", "b.example.org", os.geteuid() + others)
+    monkeypatch.setattr(administering.device, "find_mount", lambda place: entry)
+    assert administering._may_serve(os.getpid(), MOUNTS[1]) is killed
+    assert not administering._may_serve(2**22 + 1, MOUNTS[1])
 
 
 def test_who_uses_a_place(tmp_path):

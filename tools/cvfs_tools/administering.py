@@ -116,7 +116,7 @@ def _terminate(mounts: list[Running]) -> list[str]:
     pids = {}
     for mount in mounts:
         pid = pid_of(mount.mountpoint)
-        if pid is None:
+        if pid is None or not _may_serve(pid, mount):
             _abort(mount)
         else:
             pids[pid] = mount.mountpoint
@@ -127,6 +127,15 @@ def _terminate(mounts: list[Running]) -> list[str]:
     while any(_lives(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(_STEP)
     return [f"{place}: process {pid} does not end" for pid, place in pids.items() if _lives(pid)]
+
+
+def _may_serve(pid: int, mount: Running) -> bool:
+    """Whether the process is of the user whose mount it is: anybody's mount can call itself ours, and name any process."""
+    entry = device.find_mount(mount.mountpoint)
+    try:
+        return entry is not None and os.stat(f"/proc/{pid}").st_uid == entry.user
+    except OSError:
+        return False
 
 
 def _lives(pid: int) -> bool:
