@@ -71,7 +71,7 @@ class Catalog:
 
         `root_prefix` is the path that the catalog has to claim, by default its mountpoint (FORMAT section 5.10).
         """
-        database = ForeignDatabase.open(path, f"the catalog at {mountpoint!r}")
+        database = ForeignDatabase.open(path, f"the catalog at {mountpoint.decode(errors='replace') or '/'}")
         try:
             properties = _properties(database)
             version = _version(properties)

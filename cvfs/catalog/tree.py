@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from cvfs.catalog.reader import Catalog, NestedCatalog
-from cvfs.errors import NotFound
+from cvfs.errors import FormatError, NotFound
 from cvfs.format.dirent import Chunk, DirectoryEntry
 from cvfs.hashes import ContentHash
 
@@ -25,6 +25,9 @@ class CatalogSource(Protocol):
 
         Raises BlockingIOError if `wait` is false and it is not at hand, StoreError if it cannot be had.
         """
+
+    def renew(self, nested: NestedCatalog) -> None:
+        """Have the catalog fetched anew when it is opened next: the copy at hand is damaged. Once; then it was published so."""
 
 
 class _Branch:
@@ -75,18 +78,29 @@ class CatalogTree:
         branch = self._descend(path, wait=wait)
         if branch.nested.path == path and path and path not in self._open:
             branch = self._descend(path, wait=wait, below=False)
-        entry = self._catalog(branch, wait=wait).find(path)
+        try:
+            entry = self._catalog(branch, wait=wait).find(path)
+        except FormatError:
+            entry = self._renewed(branch, wait=wait).find(path)
         if entry is None:
             raise NotFound(f"{path.decode(errors='replace')}: no such file or directory in the repository")
         return entry
 
     def listing(self, path: bytes, *, wait: bool = True) -> list[DirectoryEntry]:
         """All rows of a directory, hidden ones included; empty for anything that is no directory."""
-        return self._catalog(self._descend(path, wait=wait), wait=wait).listing(path)
+        branch = self._descend(path, wait=wait)
+        try:
+            return self._catalog(branch, wait=wait).listing(path)
+        except FormatError:
+            return self._renewed(branch, wait=wait).listing(path)
 
     def chunks(self, path: bytes, *, wait: bool = True) -> list[Chunk]:
         """The pieces of a chunked file in order."""
-        return self._catalog(self._descend(path, wait=wait), wait=wait).chunks(path)
+        branch = self._descend(path, wait=wait)
+        try:
+            return self._catalog(branch, wait=wait).chunks(path)
+        except FormatError:
+            return self._renewed(branch, wait=wait).chunks(path)
 
     def governing(self, path: bytes, *, wait: bool = True) -> NestedCatalog:
         """Which catalog lists the directory `path`: its mountpoint and hash."""
@@ -118,7 +132,10 @@ class CatalogTree:
 
     def _children(self, branch: _Branch, *, wait: bool) -> "dict[bytes, _Branch]":
         if branch.children is None:
-            found = self._catalog(branch, wait=wait).nested()
+            try:
+                found = self._catalog(branch, wait=wait).nested()
+            except FormatError:
+                found = self._renewed(branch, wait=wait).nested()
             branch.children = {nested.path: _Branch(nested) for nested in found}
         return branch.children
 
@@ -129,6 +146,15 @@ class CatalogTree:
                 self._open.move_to_end(mountpoint)
                 return self._open[mountpoint]
         return self._keep(mountpoint, self._source.open_catalog(branch.nested, wait=wait))
+
+    def _renewed(self, branch: _Branch, *, wait: bool) -> Catalog:
+        """The catalog opened again, from where it came: what is at hand of it may be damaged."""
+        if not wait:
+            raise BlockingIOError
+        self._source.renew(branch.nested)
+        with self._lock:
+            self._open.pop(branch.nested.path, None)
+        return self._catalog(branch, wait=True)
 
     def _keep(self, mountpoint: bytes, catalog: Catalog) -> Catalog:
         # Two threads may have opened the same file: the first one stays. A catalog that falls out is not closed here:

@@ -10,6 +10,7 @@ Paths are absolute, `str` or `bytes`; names inside are bytes. Reads may wait for
 
 import contextlib
 import io
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -23,11 +24,13 @@ from cvfs.client.data_plane import DataPlane, connect
 from cvfs.client.manifest_fetch import Revision, fetch_revision
 from cvfs.client.settings import Settings, settings_for_url
 from cvfs.client.snapshot_tree import SnapshotTree
-from cvfs.errors import IsADirectory, NotADirectory, NotALink, NotFound
+from cvfs.errors import FormatError, IsADirectory, NotADirectory, NotALink, NotFound, StoreFull
 from cvfs.format.dirent import DirectoryEntry
 from cvfs.format.xattrs import stored_attributes
 from cvfs.hashes import ContentHash
 from cvfs.store.base import Contents, Wanted
+
+log = logging.getLogger(__name__)
 
 Path = str | bytes
 _OPEN_PIECES = 4
@@ -40,25 +43,48 @@ class Catalogs:
         self._contents = contents
         self._cache = cache
         self._pinned: set[ContentHash] = set()
+        self._renewed: set[ContentHash] = set()
         self._released = False
         self._lock = threading.Lock()
 
     def open_catalog(self, nested: NestedCatalog, *, wait: bool) -> Catalog:
-        """The catalog, or BlockingIOError if it is not at hand and `wait` is false."""
+        """The catalog, or BlockingIOError if it is not at hand and `wait` is false.
+
+        One that cannot be read is fetched again, once: the copy in the cache may be damaged.
+        """
+        try:
+            catalog = self._open(nested, wait=wait)
+        except FormatError as error:
+            if not wait:
+                raise BlockingIOError from error
+            self.renew(nested)
+            catalog = self._open(nested, wait=True)
+        if self._cache and not nested.path:
+            # The root catalog says it for the whole repository (FORMAT section 5.8).
+            self._cache.volatile = catalog.properties.get("volatile") == "1"
+        self._pin(nested.content)
+        return catalog
+
+    def renew(self, nested: NestedCatalog) -> None:
+        """Drop the copy in the cache, unless that was done before."""
+        if self._cache is None or nested.content in self._renewed:
+            return
+        log.warning("catalog %s in the cache is damaged, dropped and fetched again", nested.content)
+        # A cache that cannot be written may be mended by somebody else.
+        with contextlib.suppress(StoreFull):
+            self._cache.evict(nested.content)
+        self._renewed.add(nested.content)
+
+    def _open(self, nested: NestedCatalog, *, wait: bool) -> Catalog:
         wanted = Wanted(nested.content, size=nested.size or None)
         fd = self._contents.open(wanted) if wait else self._contents.open_present(wanted)
         if fd is None:
             raise BlockingIOError
         try:
             # Through the descriptor: the file may be evicted at any time, an open catalog stays whole.
-            catalog = Catalog.open(f"/proc/self/fd/{fd}", nested.path, nested.root_prefix)
+            return Catalog.open(f"/proc/self/fd/{fd}", nested.path, nested.root_prefix)
         finally:
             os.close(fd)
-        if self._cache and not nested.path:
-            # The root catalog says it for the whole repository (FORMAT section 5.8).
-            self._cache.volatile = catalog.properties.get("volatile") == "1"
-        self._pin(nested.content)
-        return catalog
 
     def release(self) -> None:
         """The revision is not used any more: its catalogs may be evicted."""

@@ -50,6 +50,9 @@ class CatalogObjects:
             # An open file needs no name.
             os.unlink(path)
 
+    def renew(self, nested: NestedCatalog) -> None:
+        """Nothing: what is in the storage is all there is."""
+
     def inflate(self, content: ContentHash) -> str:
         """A private copy of a catalog's file: its path. Raises StoreError if it cannot be had or kept."""
         path = self.new_path()

@@ -39,6 +39,9 @@ class StorageSource:
         self.asked.append((nested.path, wait))
         return Catalog.open(str(self.file(nested.content)), nested.path, nested.root_prefix)
 
+    def renew(self, nested: NestedCatalog) -> None:
+        self.file(nested.content).unlink()
+
 
 class MemorySource:
     """A source of catalogs that were made by hand. What is not in `present` has to be waited for."""
@@ -53,6 +56,9 @@ class MemorySource:
         if not wait and nested.content not in self.present:
             raise BlockingIOError
         return Catalog.open(str(self.files[nested.content]), nested.path, nested.root_prefix)
+
+    def renew(self, nested: NestedCatalog) -> None:
+        """What was made by hand cannot be made again."""
 
 
 @pytest.fixture(scope="session")

@@ -145,7 +145,7 @@ def test_a_catalog_that_is_cut_off(small, entry):
 def test_errors_name_the_catalog(small):
     made = small()
     made.sql.execute("DROP TABLE statistics")
-    with pytest.raises(FormatError, match="catalog at b''"):
+    with pytest.raises(FormatError, match="catalog at /"):
         Catalog.open(str(made.done())).counters()
 
 

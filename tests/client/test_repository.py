@@ -1,12 +1,16 @@
 """A revision as a Python object, over file:// and over HTTP."""
 
+import contextlib
 import gc
 import hashlib
 import io
 import os
 import random
 import re
+import sqlite3
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +26,7 @@ from cvfs.errors import (
     Unreachable,
     UsageError,
 )
-from cvfs.hashes import ObjectKind
+from cvfs.hashes import ContentHash, ObjectKind
 
 FIXTURES = ("tiny.example.org", "tiny-shake128.example.org")
 
@@ -267,6 +271,66 @@ def test_a_flipped_bit_in_a_catalog_is_refused(publication, opened):
     published.flip(published.manifest.root_catalog.path, 1000)
     with pytest.raises(CorruptObject):
         opened(published).lookup("/")
+
+
+@pytest.fixture
+def damage(tmp_path) -> Callable[[ContentHash, str], Path]:
+    """Overwrites the page of a cached catalog where a table or index begins."""
+
+    def overwrite(catalog: ContentHash, table: str) -> Path:
+        file = tmp_path / "cache" / catalog.path.removeprefix("data/")
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as database:
+            (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+            (size,) = database.execute("PRAGMA page_size").fetchone()
+        data = bytearray(file.read_bytes())
+        data[(page - 1) * size : page * size] = bytes([0x5A]) * size
+        file.write_bytes(data)
+        return file
+
+    return overwrite
+
+
+@pytest.mark.parametrize(
+    ("mountpoint", "table"),
+    [
+        (b"", "properties"),
+        (b"", "catalog"),
+        (b"", "nested_catalogs"),
+        (b"/names", "properties"),
+        (b"/names", "catalog"),
+    ],
+)
+def test_a_catalog_damaged_in_the_cache_is_fetched_again(opened, tiny, damage, mountpoint, table):
+    """Whether it shows when the catalog is opened or when it is asked."""
+    before = opened(tiny)
+    expected = before.listing("/names")
+    file = damage(before.tree.governing(mountpoint).content, table)
+    damaged = file.read_bytes()
+    again = opened(tiny)
+    with pytest.raises(BlockingIOError):
+        _ = again.tree.listing(b"/names", wait=False), again.tree.listing(b"", wait=False)
+    assert again.listing("/names") == expected
+    assert again.lookup("/").is_directory
+    assert again.tree.governing(b"/names").path == b"/names"
+    assert file.read_bytes() != damaged
+
+
+def test_chunks_of_a_file_out_of_a_damaged_catalog(opened, tiny, damage):
+    before = opened(tiny)
+    expected = before.read("/chunked/random_1m")
+    damage(before.tree.governing(b"/chunked").content, "chunks")
+    assert opened(tiny).read("/chunked/random_1m") == expected
+
+
+def test_a_catalog_that_was_published_damaged_is_fetched_again_once(publication, opened, caplog):
+    published = publication()
+    nested = opened(published).tree.governing(b"/names").content
+    published.publish(root_catalog=nested.as_kind(ObjectKind.CATALOG), root_size=0)
+    repository = opened(published)
+    for _ in range(3):
+        with pytest.raises(FormatError, match="was found at"):
+            repository.lookup("/")
+    assert sum("fetched again" in record.message for record in caplog.records) == 1
 
 
 def test_a_nested_catalog_that_is_missing_is_an_error_not_absence(publication, opened):

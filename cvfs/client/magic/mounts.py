@@ -14,6 +14,7 @@ from cvfs.client.magic.attributes import CONTROL_ATTRIBUTE, Magic, MagicAttribut
 from cvfs.client.magic.entries import ENTRY_ATTRIBUTES
 from cvfs.client.magic.network import NETWORK_ATTRIBUTES
 from cvfs.client.settings import Settings
+from cvfs.client.trust_anchors import key_files
 from cvfs.errors import NoSuchAttribute
 from cvfs.hashes import ObjectKind
 from cvfs.store.base import Wanted
@@ -163,7 +164,7 @@ def _public_keys(settings: Settings, subject: Subject) -> list[bytes]:
     """The master keys as they are on disk now."""
     if not subject.wait:
         raise BlockingIOError
-    return in_pages([_read_key(name) for name in settings.trust.public_keys])
+    return in_pages([_read_key(name) for name in key_files(settings)])
 
 
 def _read_key(name: str) -> bytes:

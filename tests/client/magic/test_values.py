@@ -127,6 +127,14 @@ def test_the_repository(mounted, tiny):
     assert json.loads(mounted.ask("repo_metainfo")) if repository.revision.verified.manifest.metainfo else True
 
 
+def test_keys_out_of_a_directory(opened, tiny, tmp_path):
+    key = tmp_path / "keys" / "tiny.example.org.pub"
+    key.parent.mkdir()
+    key.write_bytes(tiny.public_key.read_bytes())
+    mounted = Mounted(opened(tiny, public_keys=(), keys_dir=str(key.parent)))
+    assert mounted.ask("pubkeys") == key.read_bytes()
+
+
 def test_a_tag_names_itself_and_a_pinned_root_never_expires(opened, tiny):
     tagged = Mounted(opened(tiny, tag="s3"))
     assert tagged.ask("tag") == b"s3"
