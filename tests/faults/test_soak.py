@@ -35,7 +35,8 @@ import hashlib, json, os, random, sys, time
 top, seed, count, directories = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 choose = random.Random(seed)
 while True:
-    name = f"d{choose.randrange(directories)}/f{choose.randrange(count)}"
+    number = choose.randrange(count)
+    name = f"d{number % directories}/f{number}"
     started = time.monotonic()
     try:
         with open(f"{top}/{name}", "rb") as file:
@@ -65,7 +66,7 @@ class Publisher:
         source = self._repository.source
         for number in range(FILES if not self.order else 30):
             place = number if not self.order else self._random.randrange(FILES)
-            name = f"d{self._random.randrange(DIRECTORIES)}/f{place}"
+            name = f"d{place % DIRECTORIES}/f{place}"
             if name in self._files and self._random.random() < 0.3:
                 (source / name).unlink()
                 del self._files[name]
