@@ -133,6 +133,8 @@ def mount(published, mountpoint: bytes, tag, cache) -> None:
         "CVMFS_PUBLIC_KEY": str(published.public_key),
         "CVMFS_CACHE_BASE": str(cache),
         "CVMFS_REPOSITORY_TAG": tag or "",
+        # The tables have no magic attributes: they tell of the client, not of the tree.
+        "CVMFS_MAGIC_XATTRS_VISIBILITY": "never",
     }
     words = [f"{name}={value}" for name, value in parameters.items()]
     # In a process of its own: a fork of this one would take along its threads' locks.
