@@ -8,8 +8,9 @@ from cvfs.client.content import Piece, pieces_between
 from cvfs.client.inodes import Node, StaleNode
 from cvfs.client.open_files import ObjectKey, OpenFile, OpenFiles
 from cvfs.client.repository import Repository
-from cvfs.errors import IsADirectory
+from cvfs.errors import IsADirectory, StoreFull
 from cvfs.hashes import ContentHash
+from cvfs.store.base import Contents, Wanted
 
 MAX_READ = 2**20
 # What was read last stays in the cache although it is small: a running program must not lose its bytes.
@@ -18,12 +19,16 @@ _SPARE_EVERY = 64
 
 
 class Reader:
-    """Reads of nodes. What a node stands for does not change, so nothing here depends on the revision shown."""
+    """Reads of nodes. What a node stands for does not change, so nothing here depends on the revision shown.
+
+    `opens` counts the objects opened, `misses` those among them that were not at hand.
+    """
 
     def __init__(self, files: OpenFiles | None = None) -> None:
         # Empty, it is false.
         self.files = OpenFiles() if files is None else files
         self.opens = 0
+        self.misses = 0
         self._lock = threading.Lock()
         self._recent: OrderedDict[ContentHash, None] = OrderedDict()
         self._buffers = threading.local()
@@ -74,15 +79,17 @@ class Reader:
 
     def _open(self, repository: Repository, node: Node, piece: Piece, *, wait: bool) -> OpenFile:
         contents = repository.contents_of(node.entry)
-        fd = contents.open(piece.wanted) if wait else contents.open_present(piece.wanted)
-        if fd is None:
+        present = _present(contents, piece.wanted) if wait else contents.open_present(piece.wanted)
+        if present is None and not wait:
             raise BlockingIOError
-        self._note(repository, piece.wanted.content)
+        fd = contents.open(piece.wanted) if present is None else present
+        self._note(repository, piece.wanted.content, missed=present is None)
         return self.files.keep(_key(piece), fd)
 
-    def _note(self, repository: Repository, content: ContentHash) -> None:
+    def _note(self, repository: Repository, content: ContentHash, *, missed: bool) -> None:
         with self._lock:
             self.opens += 1
+            self.misses += missed
             self._recent[content] = None
             if len(self._recent) > _SPARED:
                 self._recent.popitem(last=False)
@@ -96,6 +103,14 @@ class Reader:
         if buffer is None:
             buffer = self._buffers.buffer = memoryview(bytearray(MAX_READ))
         return buffer
+
+
+def _present(contents: Contents, wanted: Wanted) -> int | None:
+    """What is at hand; whoever may wait is served without a cache that cannot be used."""
+    try:
+        return contents.open_present(wanted)
+    except StoreFull:
+        return None
 
 
 def _key(piece: Piece) -> ObjectKey:

@@ -33,7 +33,8 @@ STATE = {
     "cache_limit": 4096,
     "objects_opened": 200,
     "io_errors": 1,
-    "fetched": 50,
+    "objects_missed": 50,
+    "fetched": 10**6,
     "received": 10240,
     "speed": 99,
     "server": "http://s/cvmfs/a",
@@ -84,7 +85,7 @@ def test_the_columns_of_the_original():
     [
         ({"expires": None}, 5, "never"),
         ({"objects_opened": 0}, 13, "n/a"),
-        ({"fetched": 10**6}, 13, "0.000"),
+        ({"objects_missed": 10**6}, 13, "0.000"),
         ({"speed": None}, 15, "n/a"),
         ({"offline_since": 1.0}, 18, 0),
     ],

@@ -132,7 +132,7 @@ def columns(state: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _rate(state: dict[str, Any]) -> str:
-    rate = hit_rate(state["objects_opened"], state["fetched"])
+    rate = hit_rate(state["objects_opened"], state["objects_missed"])
     return "n/a" if rate is None else f"{rate:.3f}"
 
 

@@ -120,8 +120,8 @@ def _open_directories(requests: Mapping[str, int]) -> int:
 
 
 def _hit_rate(subject: Subject) -> str:
-    opened, fetched = subject.reader.opens, subject.repository.plane.traffic().requests
-    return "n/a" if opened == 0 else f"{100.0 * max(0, opened - fetched) / opened:.3f}"
+    opened, missed = subject.reader.opens, subject.reader.misses
+    return "n/a" if opened == 0 else f"{100.0 * max(0, opened - missed) / opened:.3f}"
 
 
 def _cleanups(subject: Subject) -> int:

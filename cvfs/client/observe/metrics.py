@@ -56,7 +56,7 @@ def metrics(found: dict[str, Any], mounted: Mounted) -> Iterator[Metric]:
 def _cache(found: dict[str, Any], mounted: Mounted) -> Iterator[Metric]:
     yield Metric("cvmfs_cache_cached_bytes", "gauge", "Bytes in the cache.", found["cache_used"])
     yield Metric("cvmfs_cache_total_size_bytes", "gauge", "Limit of the cache.", found["cache_limit"])
-    rate = hit_rate(found["objects_opened"], found["fetched"])
+    rate = hit_rate(found["objects_opened"], found["objects_missed"])
     if rate is not None:
         yield Metric("cvmfs_cache_hitrate", "gauge", "Objects opened that were in the cache (%).", rate)
     if mounted.plane.cache:

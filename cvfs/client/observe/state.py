@@ -57,6 +57,7 @@ def _volume(mounted: Mounted) -> dict[str, Any]:
         "cache_used": used,
         "cache_limit": limit,
         "objects_opened": mounted.reader.opens,
+        "objects_missed": mounted.reader.misses,
         "io_errors": io_errors,
         "last_io_error": last_io_error,
         "in_flight": mounted.server.in_flight(),
@@ -89,6 +90,6 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def hit_rate(opened: int, fetched: int) -> float | None:
+def hit_rate(opened: int, missed: int) -> float | None:
     """Per cent of the objects opened that were in the cache; None before the first."""
-    return None if opened == 0 else 100.0 * max(0, opened - fetched) / opened
+    return None if opened == 0 else 100.0 * max(0, opened - missed) / opened

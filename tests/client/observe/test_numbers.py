@@ -14,9 +14,9 @@ def test_versions_as_numbers(version, number):
     assert numeric_version(version) == number
 
 
-@pytest.mark.parametrize(("opened", "fetched", "rate"), [(0, 0, None), (0, 5, None), (4, 1, 75.0), (4, 9, 0.0)])
-def test_hit_rates(opened, fetched, rate):
-    assert hit_rate(opened, fetched) == rate
+@pytest.mark.parametrize(("opened", "missed", "rate"), [(0, 0, None), (0, 5, None), (4, 1, 75.0), (4, 9, 0.0)])
+def test_hit_rates(opened, missed, rate):
+    assert hit_rate(opened, missed) == rate
 
 
 def test_the_text_format():
@@ -43,6 +43,7 @@ def test_counters_are_sorted_and_complete():
         "inodes",
         "catalogs_open",
         "objects_opened",
+        "objects_missed",
         "fetched",
     )
     found = {**dict.fromkeys(keys, 7), "received": 8, "cache_used": 9, "memory": 10, "requests": {"READ": 3}}
