@@ -174,16 +174,27 @@ class TestBounded:
         assert present >= set(catalogs)
         assert not present & {*volatile, *data}
 
-    def test_what_is_pinned_or_spared_stays(self, bounded):
+    def test_what_is_pinned_stays_and_what_is_spared_goes_last(self, bounded):
         contents = [_insert(bounded, b"%d" % number * 1000) for number in range(9)]
         bounded.pin(contents[0])
         bounded.spare([contents[1]])
-        assert not bounded.clean_up(0)
+        assert bounded.clean_up(3000)
         assert {entry.content for entry in bounded.entries() if entry.held} == set(contents[:2])
+        assert not bounded.clean_up(0)
+        assert [entry.content for entry in bounded.entries() if entry.held] == contents[:1]
         bounded.unpin(contents[0])
         bounded.spare([])
         bounded.clean_up(0)
         assert len(bounded.entries()) <= 1
+
+    def test_what_is_spared_is_no_reason_to_exceed_the_quota(self, bounded):
+        contents = []
+        for number in range(30):
+            contents.append(_insert(bounded, b"%02d" % number * 500))
+            bounded.spare(contents)
+            bounded.flush()
+            assert bounded.usage()[0] <= 10_000
+        assert contents[-1] in {entry.content for entry in bounded.entries()}
 
     def test_it_is_resized_while_it_is_in_use(self, bounded):
         contents = [_insert(bounded, b"%d" % number * 1000) for number in range(9)]

@@ -82,7 +82,7 @@ class Cache(Protocol):
         """Undo one `pin`; harmless for what is not pinned."""
 
     def spare(self, contents: Iterable[ContentHash]) -> None:
-        """Do not evict these, instead of those named before."""
+        """Evict these only where nothing else is left, instead of those named before."""
 
     def evict(self, content: ContentHash) -> bool:
         """Whether the content was there; it is not any more. Raises StoreFull if it cannot be removed."""
@@ -94,7 +94,7 @@ class Cache(Protocol):
         """Another quota in bytes from now on. Raises UsageError where the cache has none."""
 
     def clean_up(self, goal: int) -> bool:
-        """Evict until not more than `goal` bytes are in use; whether that was reached."""
+        """Evict until not more than `goal` bytes are in use, what is spared at last; whether that was reached."""
 
     def cleanups_within(self, seconds: float) -> int:
         """How many times contents were evicted in the last `seconds`."""

@@ -197,7 +197,7 @@ class ObjectCache:
         self.flush()
 
     def clean_up(self, goal: int) -> bool:
-        """Evict until not more than `goal` bytes are in use; whether that was reached."""
+        """Evict until not more than `goal` bytes are in use, what is spared at last; whether that was reached."""
         self.flush()
         with self._flushing, self._mending():
             if self._incomplete:
@@ -205,6 +205,8 @@ class ObjectCache:
                 self._flush()
             if self._used > goal:
                 self._evict(goal, self._books.held())
+            if self._used > goal:
+                self._evict(goal, self._books.pinned())
         return self._used <= goal and not self._incomplete
 
     def wipe(self) -> bool:

@@ -41,7 +41,7 @@ class _Content:
 
 
 class RamCache:
-    """Contents in memory, `size` bytes of them at most; what is pinned or spared stays."""
+    """Contents in memory, `size` bytes of them at most; what is pinned stays, what is spared as far as there is room."""
 
     volatile = False
     staging = None
@@ -136,7 +136,8 @@ class RamCache:
     def clean_up(self, goal: int) -> bool:
         """See `Cache.clean_up`."""
         with self._lock:
-            self._evict_to(goal)
+            self._evict_to(goal, self._is_held)
+            self._evict_to(goal, self._pins.__contains__)
             return self._used <= goal
 
     def cleanups_within(self, seconds: float) -> int:
@@ -185,17 +186,20 @@ class RamCache:
             raise StoreFull(f"{content.name}: {size} bytes or more exceed the cache of {self._quota} bytes in memory")
 
     def _make_room(self) -> None:
+        """Half of the quota; what is spared gives way as well where the quota would be exceeded for its sake."""
         if self._used > self._quota:
-            self._evict_to(self._quota // 2)
+            self._evict_to(self._quota // 2, self._is_held)
+            if self._used > self._quota:
+                self._evict_to(self._quota - self._quota // 16, self._pins.__contains__)
 
-    def _evict_to(self, goal: int) -> None:
+    def _evict_to(self, goal: int, is_kept: Callable[[ContentHash], bool]) -> None:
         """Volatile contents, then data, catalogs at last; the newest stays."""
         before = self._used
         going = sorted(list(self._contents)[:-1], key=self._rank)
         for content in going:
             if self._used <= goal:
                 break
-            if not self._is_held(content):
+            if not is_kept(content):
                 self._drop(content)
         if self._used < before:
             self._cleanups.append(time.time())
