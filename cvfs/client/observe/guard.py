@@ -1,7 +1,7 @@
 """The watchdog's own process: outlives a crash of the mount, keeps its stack trace and cleans the mount point; serves nothing.
 
 The mount says goodbye when it ends as it should. If it just dies, what its fatal signal wrote is in the pipe: it goes to
-`stacktrace.<fqrn>` in the workspace, a line goes to syslog, and the dead mount point is detached, so that users find an
+`stacktrace.<fqrn>` in the workspace, a line goes to syslog and to the mount's log files, and the dead mount point is detached, so that users find an
 empty directory instead of "Transport endpoint is not connected".
 
 Until then it only sleeps: what it needs after a crash is imported after the crash.
@@ -10,6 +10,8 @@ Until then it only sleeps: what it needs after a crash is imported after the cra
 import contextlib
 import os
 import select
+import stat
+from typing import Any
 
 GOODBYE = b"\0"
 
@@ -20,7 +22,7 @@ _LONGEST_TRACE = 4 * 2**20
 class Guard:
     """Waits on `watched`, the descriptor of the mount's process, and on `reader`, what its signals write."""
 
-    def __init__(self, watched: int, reader: int, task: dict[str, str]) -> None:
+    def __init__(self, watched: int, reader: int, task: dict[str, Any]) -> None:
         self._watched = watched
         self._reader = reader
         self._task = task
@@ -74,11 +76,27 @@ class Guard:
 
     def _tell(self, message: str) -> None:
         import logging  # noqa: PLC0415
+        import time  # noqa: PLC0415
 
         from cvfs.client.observe.syslog import Syslog  # noqa: PLC0415
 
         syslog = Syslog(self._task["prefix"], facility=int(self._task["facility"]))
         syslog.emit(logging.LogRecord(__name__, logging.ERROR, __file__, 0, message, None, None))
+        when = time.strftime("%Y-%m-%d %H:%M:%S")
+        for path in self._task["logs"]:
+            _append(path, f"{when} ERROR {__name__} [{os.getpid()}]: {message}\n".encode(errors="replace"))
+
+
+def _append(path: str, line: bytes) -> None:
+    """To a log that is a file: a pipe could hold us up. The mount's own handlers need what this interpreter lacks."""
+    with contextlib.suppress(OSError):
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
 
 
 def main(arguments: list[str]) -> None:

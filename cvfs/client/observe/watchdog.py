@@ -80,6 +80,7 @@ class Watchdog:
             "mount": os.getpid(),
             "prefix": self._logs.prefix or self._fqrn,
             "facility": self._logs.facility,
+            "logs": [path for path in (self._logs.micro_syslog, self._logs.file) if path],
         }
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _START, root, str(watched), str(reader), json.dumps(task)],

@@ -88,5 +88,20 @@ def test_traces_do_not_fill_the_disk(guarded, monkeypatch):
     assert trace.stat().st_size == 120
 
 
+def test_the_line_goes_to_the_log_files_too(tmp_path):
+    log, pipe = tmp_path / "log", tmp_path / "pipe"
+    log.write_text("before\n")
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    logs = ["/none/log", str(tmp_path), str(pipe), str(log), str(tmp_path / "new")]
+    Guard(-1, reader, {"prefix": "sw", "facility": 5, "logs": logs})._tell("it died")
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+    first, second = log.read_text().splitlines()
+    assert first == "before"
+    assert second.endswith(f" ERROR cvfs.client.observe.guard [{os.getpid()}]: it died")
+    assert (tmp_path / "new").read_text().endswith("it died\n")
+
+
 def test_where_traces_are():
     assert trace_path("/w", "sw.example.org") == "/w/stacktrace.sw.example.org"
