@@ -40,6 +40,7 @@ from cvfs.fuse.server import Server, ServerSettings
 log = logging.getLogger(__name__)
 
 READY_WITHIN = 30.0
+_DRAINED_WITHIN = 2.0
 _READ_AHEAD = 2**20
 
 Reread = Callable[[], Settings]
@@ -144,8 +145,15 @@ class Mount:
                 self._tracer.stop()
             if self._metrics:
                 self._metrics.stop()
+            with contextlib.closing(self._volume.repository):
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Whoever waits for a download that does not end is released now."""
+        if self._server.drain(_DRAINED_WITHIN):
             self._channel.close()
-            self._volume.repository.close()
+        else:
+            self._channel.abandon()
 
     def wait_ready(self, timeout: float = READY_WITHIN) -> bool:
         """Wait until the kernel and the server have agreed."""

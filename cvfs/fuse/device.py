@@ -392,8 +392,20 @@ class Channel:
             raise
         return True
 
+    def abandon(self) -> None:
+        """Let go of the device although somebody may be about to write to it. Raises OSError.
+
+        The number of the descriptor stays taken: a late reply must not end up in a file that was opened meanwhile.
+        """
+        if self._descriptor >= 0:
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, self._descriptor, inheritable=False)
+            os.close(nowhere)
+            self._descriptor = -1
+        self.close()
+
     def close(self) -> None:
-        """Let go of the device, which ends the mount. Idempotent; a later reply is dropped."""
+        """Let go of the device, which ends the mount, once nobody writes to it. Idempotent; a later reply is dropped."""
         closed = (self._descriptor, self._bell)
         self._descriptor = self._bell = -1
         for descriptor in closed:

@@ -43,6 +43,13 @@ class Notifier:
         """End after what is queued; does not wait."""
         self._queue.put(None)
 
+    def drain(self, timeout: float) -> bool:
+        """After `stop`: wait up to `timeout` seconds until the thread has ended; False if it has not."""
+        if self._thread is None or not self._thread.is_alive():
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             if isinstance(item, threading.Event):

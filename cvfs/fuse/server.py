@@ -128,6 +128,12 @@ class Server:
         self._stopping = True
         self._channel.wake()
 
+    def drain(self, timeout: float) -> bool:
+        """After `serve`: wait up to `timeout` seconds until nothing writes to the channel any more; False if it may."""
+        deadline = time.monotonic() + timeout
+        workers = self._workers.drain(timeout)
+        return self._notifier.drain(max(0.0, deadline - time.monotonic())) and workers
+
     def wait_ready(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until the kernel and the server have agreed; False if they have not."""
         return self._ready.wait(timeout)

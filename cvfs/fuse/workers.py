@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,13 @@ class Workers:
             self._finished.release()
 
     def stop(self) -> None:
-        """Let every thread end after its present job; waits for none."""
+        """Let every thread end after the jobs there are; waits for none."""
         for _ in self._threads:
             self._jobs.put(None)
+
+    def drain(self, timeout: float) -> bool:
+        """After `stop`: wait up to `timeout` seconds until every thread has ended; False if one has not."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)

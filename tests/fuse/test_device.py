@@ -138,6 +138,20 @@ def test_failures_of_reading(pair, monkeypatch, codes, outcome):
     assert left == []
 
 
+def test_an_abandoned_descriptor_is_nobodys(pair):
+    """Whoever held its number and writes late writes to nobody, whatever was opened meanwhile."""
+    ours, channel = pair
+    number = channel._descriptor
+    channel.abandon()
+    assert ours.recv(100) == b""
+    assert os.readlink(f"/proc/self/fd/{number}") == os.devnull
+    assert not os.get_inheritable(number)
+    assert channel.reply(2, b"x") is False
+    channel.abandon()
+    channel.wake()
+    os.close(number)
+
+
 def test_writing_to_what_is_gone_says_so(pair):
     ours, channel = pair
     ours.close()

@@ -201,6 +201,18 @@ def test_references_of_a_reply_that_nobody_takes_are_given_back(finished, kernel
     assert tree.references == {ino: 0}
 
 
+def test_a_server_drains_when_its_last_worker_is_done(kernel, tree):
+    tree.add_file(b"a", b"")
+    tree.stalled = {"lookup"}
+    kernel.send(Opcode.LOOKUP, ROOT, b"a\0")
+    arrived(tree)
+    kernel.socket.close()
+    kernel.thread.join(DEADLINE)
+    assert not kernel.server.drain(0.01)
+    tree.release.set()
+    assert kernel.server.drain(DEADLINE)
+
+
 # --- notifications and counters ---------------------------------------------------------------------------------------
 
 

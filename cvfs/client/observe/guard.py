@@ -1,8 +1,8 @@
 """The watchdog's own process: outlives a crash of the mount, keeps its stack trace and cleans the mount point; serves nothing.
 
 The mount says goodbye when it ends as it should. If it just dies, what its fatal signal wrote is in the pipe: it goes to
-`stacktrace.<fqrn>` in the workspace, a line goes to syslog and to the mount's log files, and the dead mount point is detached, so that users find an
-empty directory instead of "Transport endpoint is not connected".
+`stacktrace.<fqrn>` in the workspace, a line goes to syslog and to the mount's log files, and the dead mount point is
+detached, so that users find an empty directory instead of "Transport endpoint is not connected".
 
 Until then it only sleeps: what it needs after a crash is imported after the crash.
 """
