@@ -126,7 +126,10 @@ def mounted(place: Path, url: str) -> Iterator[tuple[str, int]]:
     mountpoint.mkdir(exist_ok=True)
     key = Site(str(place / "site")).key(FQRN, "pub")
     command = [*CVFS, "mount", url, str(mountpoint), "-k", key, "-c", str(place / "cache")]
-    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
+    # An installed program has its bytecode, whatever this environment says of writing any.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    kept |= {"PYTHONPATH": ":".join(sys.path), "PYTHONPYCACHEPREFIX": str(place / "bytecode")}
+    subprocess.run(command, check=True, env=kept)
     pid = int(os.getxattr(mountpoint, "user.pid"))
     descriptor = os.pidfd_open(pid)
     try:
