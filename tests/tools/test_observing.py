@@ -7,7 +7,7 @@ import tarfile
 import pytest
 from click.testing import CliRunner
 
-from cvfs.errors import MountError, Unreachable
+from cvfs.errors import MountError, Unreachable, UsageError
 from cvfs.fuse import device
 from cvfs_tools import administering, mounting, mounts, observing, reporting, talking
 from cvfs_tools.cvfs_command import main
@@ -295,3 +295,30 @@ def test_a_report(two_mounts, monkeypatch, tmp_path):
     assert texts["mounts/cvmfs/a.example.org/stacktrace.a.example.org"] == "trace\n" * 10
     assert texts["mounts/mnt/b/trouble"] == "/mnt/b: does not answer\n"
     assert not any("secret" in text for text in texts.values())
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
+def test_a_report_overwrites_nothing(kind, monkeypatch, tmp_path):
+    monkeypatch.setattr(reporting, "_collected", lambda: iter(()))
+    other, place = tmp_path / "other", tmp_path / "report.tar.gz"
+    if kind == "file":
+        place.write_text("kept")
+    else:
+        place.symlink_to(other)
+    if kind == "link":
+        other.write_text("kept")
+    result = run("bugreport", "-o", str(place))
+    assert result.exit_code == UsageError.exit_status
+    assert result.stderr.endswith(f"{place}: is there already, name another file with -o\n")
+    if kind == "dangling link":
+        assert not other.exists()
+    else:
+        assert place.read_text() == "kept"
+
+
+def test_a_workspace_that_cannot_be_read_does_not_end_a_report(monkeypatch):
+    monkeypatch.setattr(reporting, "control_socket", lambda _: "/none/socket")
+    monkeypatch.setattr(reporting, "converse", lambda socket, command, form: Reply(ok=True, answer=[command]))
+    texts = dict(reporting._of_mount(MOUNTS[0]))
+    assert texts["mounts/cvmfs/a.example.org/stat"] == "stat\n"
+    assert texts["mounts/cvmfs/a.example.org/stacktraces_trouble"] == "/none: No such file or directory\n"

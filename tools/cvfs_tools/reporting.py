@@ -13,7 +13,7 @@ import click
 
 from cvfs import __version__
 from cvfs.client.control import AS_LINES
-from cvfs.errors import CvfsError
+from cvfs.errors import CvfsError, UsageError
 from cvfs_tools.configuration_sources import etc_directory
 from cvfs_tools.mounts import Running, control_socket, converse, running_mounts
 from cvfs_tools.repository_options import etc_of_group
@@ -47,14 +47,21 @@ _SYSTEM = (
 @click.option("-o", "--output", metavar="FILE", help="The archive to write; a new one in this directory by default")
 def bugreport(output: str | None) -> None:
     """Collect configuration, state, logs and stack traces of all mounts in an archive. Passwords are left out."""
-    name = f"cvfs-bugreport-{time.strftime('%Y-%m-%d')}-{socket.gethostname()}"
+    name = f"cvfs-bugreport-{time.strftime('%Y-%m-%d-%H%M%S')}-{socket.gethostname()}"
     place = output or f"{name}.tar.gz"
-    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+    with os.fdopen(_created(place), "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
         for member, text in _collected():
             write_line(f"Gathering {member}")
             _add(archive, f"{name}/{member}", text)
     write_line(f"\nSystem information has been collected in {os.path.abspath(place)}")
+
+
+def _created(place: str) -> int:
+    """A file that was not there: in a directory of everybody's a name may be somebody's link, or his file."""
+    try:
+        return os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise UsageError(f"{place}: is there already, name another file with -o") from None
 
 
 def _collected() -> Iterator[tuple[str, str]]:
@@ -86,10 +93,18 @@ def _of_mount(mount: Running) -> Iterator[tuple[str, str]]:
         return
     for command in _ASKED:
         yield f"{where}/{command.replace(' ', '_')}", _ask(socket_place, command)
-    workspace = os.path.dirname(socket_place)
-    for file in sorted(os.listdir(workspace)):
-        if file.startswith("stacktrace."):
-            yield f"{where}/{file}", _read(os.path.join(workspace, file))
+    yield from _traces(where, os.path.dirname(socket_place))
+
+
+def _traces(where: str, workspace: str) -> Iterator[tuple[str, str]]:
+    try:
+        names = sorted(os.listdir(workspace))
+    except OSError as error:
+        yield f"{where}/stacktraces_trouble", f"{workspace}: {error.strerror}\n"
+        return
+    for name in names:
+        if name.startswith("stacktrace."):
+            yield f"{where}/{name}", _read(os.path.join(workspace, name))
 
 
 def _ask(socket_place: str, command: str) -> str:
