@@ -1,5 +1,6 @@
 """Commands about the cache of a mount: what is in it, how large it may be, what goes and what stays."""
 
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -84,16 +85,19 @@ class CacheCommands:
         return DONE
 
     def pin(self, path: str) -> Answer:
-        """Every object of the file is fetched, and held until the mount ends."""
+        """Every object of the file is fetched, and held until the mount ends; none of them if one cannot be had."""
         cache, repository = self._cache(), self._mounted.repository
-        try:
-            pieces = self._pieces(path)
-            contents = repository.contents_of(repository.lookup(self._inside(path)))
-            for piece in pieces:
-                cache.pin(piece.wanted.content)
-                os.close(contents.open(piece.wanted))
-        except CvfsError as error:
-            return Answer(f"No such regular file or pinning failed ({error})\n", good=False)
+        with contextlib.ExitStack() as on_failure:
+            try:
+                pieces = self._pieces(path)
+                contents = repository.contents_of(repository.lookup(self._inside(path)))
+                for piece in pieces:
+                    cache.pin(piece.wanted.content)
+                    on_failure.callback(cache.unpin, piece.wanted.content)
+                    os.close(contents.open(piece.wanted))
+            except CvfsError as error:
+                return Answer(f"No such regular file or pinning failed ({error})\n", good=False)
+            on_failure.pop_all()
         return DONE
 
     def _pieces(self, path: str) -> tuple[Piece, ...]:
