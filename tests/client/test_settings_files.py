@@ -300,6 +300,30 @@ def test_a_moved_tree_is_moved_as_a_whole():
     assert places.in_value("CVMFS_CACHE_BASE", "/etc/cvmfs/x") == "/etc/cvmfs/x"
 
 
+def test_links_lead_out_of_the_own_tree_but_not_out_of_a_copy(tmp_path):
+    """Each of the two links stays inside by itself."""
+    etc, aside, outside = tmp_path / "etc", tmp_path / "copy.1", tmp_path / "outside.conf"
+    for directory in (etc, aside / "a" / "b"):
+        directory.mkdir(parents=True)
+    outside.write_text("X=1\n")
+    (aside / "short").symlink_to("a/b")
+    (aside / "a" / "out.conf").symlink_to("../short/../../../outside.conf")
+    (aside / "a" / "in.conf").symlink_to("../real.conf")
+    (aside / "real.conf").write_text("X=2\n")
+    (etc / "own.conf").symlink_to(outside)
+    copy = tmp_path / "copy"
+    copy.symlink_to(aside.name)
+    places = Places(str(etc))
+    places.move("/cvmfs/config.example.org", str(copy))
+    assert places.included(str(etc / "own.conf"), "own.conf") == str(etc / "own.conf")
+    assert places.included(str(copy / "a/in.conf"), "in.conf") == str(copy / "a/in.conf")
+    assert places.included(str(copy / "missing.conf"), "missing.conf") == str(copy / "missing.conf")
+    with pytest.raises(UsageError, match=r"out\.conf lies outside"):
+        places.included(str(copy / "a/out.conf"), "out.conf")
+    with pytest.raises(UsageError, match="lies outside"):
+        places.included(str(outside), "outside.conf")
+
+
 def test_files_of_a_directory_come_sorted(tmp_path):
     for name in ("20-b.conf", "10-a.conf", "README", "30.conf~"):
         (tmp_path / name).touch()

@@ -22,16 +22,17 @@ class Places:
         self.etc = etc
         self._moved: list[tuple[str, str]] = []
         self._roots = [etc]
+        self._copies: list[str] = []
         if etc != STANDARD_ETC:
-            self.move(STANDARD_ETC, etc)
+            self._moved.append((STANDARD_ETC, etc))
 
     def move(self, named: str, lies: str) -> None:
-        """From here on everything below `named` is looked for below `lies`."""
+        """From here on everything below `named` is looked for below `lies`, a copy of what others have published."""
         self._moved.append((named.rstrip("/"), lies))
-        self.allow(lies)
+        self._copies.append(lies)
 
     def allow(self, directory: str) -> None:
-        """Files below it may be included."""
+        """Files below it may be included. It is the administrator's, who may link where he likes."""
         self._roots.append(directory)
 
     def here(self, path: str) -> str:
@@ -50,9 +51,9 @@ class Places:
     def included(self, path: str, named: str) -> str:
         """The path of a file to include. Raises UsageError if it lies elsewhere."""
         found = os.path.normpath(path)
-        if not any(found.startswith(root.rstrip("/") + "/") for root in self._roots):
-            raise UsageError(f"{named} lies outside of {self.etc}: copy it there")
-        return found
+        if any(_below(found, root) for root in self._roots) or any(_stays_below(found, copy) for copy in self._copies):
+            return found
+        raise UsageError(f"{named} lies outside of {self.etc}: copy it there")
 
     @staticmethod
     def read(path: str) -> str | None:
@@ -66,6 +67,17 @@ class Places:
         if len(content) > LARGEST_FILE or b"\0" in content:
             raise UsageError(f"{path}: no configuration file: larger than {LARGEST_FILE} bytes, or not text")
         return content.decode("utf-8", "surrogateescape")
+
+
+def _below(path: str, root: str) -> bool:
+    return path.startswith(root.rstrip("/") + "/")
+
+
+def _stays_below(path: str, copy: str) -> bool:
+    """Whether it lies in a copy, all links followed: several in a row lead further than each of them."""
+    # Followed once: an update puts another copy in this place.
+    top = os.path.realpath(copy)
+    return _below(path, copy) and _below(os.path.realpath(top + path[len(copy.rstrip("/")) :]), top)
 
 
 def _content(path: str) -> bytes:
