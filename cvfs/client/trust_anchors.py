@@ -43,7 +43,7 @@ def read_key(name: str) -> PublicKey:
     try:
         return load_public_key(_read_local(name))
     except FormatError as error:
-        raise UsageError(f"{name}: {error}") from error
+        raise UsageError(f"{name}: {error}, put the repository's public key there") from error
 
 
 def read_blacklists(names: Iterable[str]) -> Blacklist:

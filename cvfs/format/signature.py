@@ -87,7 +87,8 @@ def load_public_key(pem: bytes) -> PublicKey:
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise FormatError(f"not a public key in PEM form: {_first_line(error)}") from error
+        # What the library says of it is about its own decoders.
+        raise FormatError("not a public key in PEM form") from error
     if not isinstance(key, RSAPublicKey):
         raise FormatError("the public key is not an RSA key")
     return key

@@ -133,7 +133,7 @@ _REASONS = {
     errno.EPERM: "not permitted: be root, use a user namespace, or install fusermount3",
     errno.ENOENT: "no such directory: create the mount point",
     errno.ENOTDIR: "not a directory",
-    errno.EBUSY: "busy: end the processes that use it, or unmount lazily",
+    errno.EBUSY: "busy: end the processes that use it (cvfs fuser), or unmount lazily",
     errno.ENODEV: "the kernel has no FUSE: load the fuse module",
     errno.EINVAL: "not a mount point, or not possible there",
     errno.ENOTCONN: "a dead mount is in the way: unmount it first",

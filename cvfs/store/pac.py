@@ -36,7 +36,7 @@ def discover(urls: Sequence[str], servers: Sequence[str], timeouts: Timeouts) ->
         try:
             return _proxies(_run(_script(url, timeouts), servers, timeouts.direct))
         except CvfsError as error:
-            failures.append(f"{url}: {error}")
+            failures.append(str(error) if url in str(error) else f"{url}: {error}")
             _log.warning("proxy auto-configuration: %s", failures[-1])
     raise Unreachable(f"no proxy configuration script gives a proxy: {'; '.join(failures)}")
 

@@ -48,8 +48,9 @@ def test_an_answer_that_is_none(tmp_path, monkeypatch):
 
 
 def test_no_script_at_all(script):
-    with pytest.raises(Unreachable, match=r"no proxy configuration script.*absent.dat"):
+    with pytest.raises(Unreachable, match=r"no proxy configuration script.*absent.dat") as caught:
         discover([script() + "/absent.dat"], SERVERS, PATIENT)
+    assert str(caught.value).count("absent.dat") == 1
 
 
 def test_a_script_without_an_end_is_ended(script):

@@ -100,16 +100,22 @@ def _print(fqrn: str, report: Preloaded, *, as_json: bool) -> None:
     for failure in report.failures:
         click.echo(one_line(failure), err=True)
     if report.failed:
-        click.echo(f"{fqrn}: {report.failed} objects could not be preloaded, run the same command again", err=True)
+        failed = _count(report.failed, "object")
+        click.echo(f"{fqrn}: {failed} could not be preloaded, run the same command again", err=True)
     write_line(f"{fqrn}: {_numbers(report)}")
     return None
 
 
 def _numbers(report: Preloaded) -> str:
+    were = "was" if report.present == 1 else "were"
     return (
-        f"{report.files} files, {report.present} objects were there, "
+        f"{_count(report.files, 'file')}, {_count(report.present, 'object')} {were} there, "
         f"{report.fetched} fetched ({report.size // _MEGABYTE} MB)"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @contextmanager
