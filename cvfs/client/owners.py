@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cvfs.client.local_file import read_local
 from cvfs.errors import UsageError
 
 _LINE = re.compile(r"(\*|[0-9]{1,10})\s+([0-9]{1,10})")
@@ -47,10 +48,7 @@ def parse_owner_map(text: str, where: str) -> OwnerMap:
 def read_owner_map(path: str) -> OwnerMap:
     """The map in a file. Raises UsageError for one that cannot be read or makes no sense."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read(_MAX_FILE + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}: correct CVMFS_UID_MAP or CVMFS_GID_MAP") from error
-    if len(text) > _MAX_FILE:
-        raise UsageError(f"{path}: longer than {_MAX_FILE} characters, refused")
+        text = read_local(path, _MAX_FILE).decode("utf-8", "replace")
+    except UsageError as error:
+        raise UsageError(f"{error}: correct CVMFS_UID_MAP or CVMFS_GID_MAP") from error
     return parse_owner_map(text, path)

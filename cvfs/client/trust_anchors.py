@@ -6,6 +6,7 @@ Read anew at every check, so that a key or a line that is added counts from the 
 import os
 from collections.abc import Iterable
 
+from cvfs.client.local_file import read_local
 from cvfs.client.settings import Settings
 from cvfs.client.trust_state import TrustState
 from cvfs.errors import FormatError, UsageError
@@ -41,7 +42,7 @@ def key_files(settings: Settings) -> tuple[str, ...]:
 def read_key(name: str) -> PublicKey:
     """A master public key out of its file. Raises UsageError."""
     try:
-        return load_public_key(_read_local(name))
+        return load_public_key(read_local(name, _MAX_LOCAL))
     except FormatError as error:
         raise UsageError(f"{name}: {error}, put the repository's public key there") from error
 
@@ -51,7 +52,7 @@ def read_blacklists(names: Iterable[str]) -> Blacklist:
     joined = Blacklist()
     for name in names:
         if os.path.exists(name):
-            joined = joined.joined(parse_blacklist(_read_local(name)))
+            joined = joined.joined(parse_blacklist(read_local(name, _MAX_LOCAL)))
     return joined
 
 
@@ -61,14 +62,3 @@ def _keys_in(directory: str) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple(os.path.join(directory, name) for name in sorted(names) if name.endswith(".pub"))
-
-
-def _read_local(name: str) -> bytes:
-    try:
-        with open(name, "rb") as file:
-            data = file.read(_MAX_LOCAL + 1)
-    except OSError as error:
-        raise UsageError(f"{name}: {error.strerror}") from error
-    if len(data) > _MAX_LOCAL:
-        raise UsageError(f"{name}: longer than {_MAX_LOCAL} bytes, refused")
-    return data

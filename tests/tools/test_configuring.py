@@ -342,6 +342,26 @@ def test_chksetup_says_which_way_leads_nowhere(etc, roomy):
     assert (result.stdout, result.exit_code) == (line, 0)
 
 
+def test_chksetup_keeps_the_password_of_a_proxy(etc, roomy):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    append(etc, "domain.d/example.org.local", "CVMFS_SERVER_URL=http://server.invalid/@fqrn@")
+    append(etc, "domain.d/example.org.local", f"CVMFS_HTTP_PROXY=http://me:secret@127.0.0.1:{port}")
+    result = cvfs("chksetup", "--etc", etc)
+    assert f"through proxy http://127.0.0.1:{port}\n" in result.stdout
+    assert "secret" not in result.stdout
+
+
+def test_a_key_that_is_a_pipe_holds_up_nobody(etc, roomy):
+    """Such a file would hold whoever opens it for ever."""
+    pipe = etc / "pipe.pub"
+    os.mkfifo(pipe)
+    append(etc, "domain.d/example.org.local", f"CVMFS_PUBLIC_KEY={pipe}")
+    result = cvfs("chksetup", "--no-network", "--etc", etc)
+    assert f"{pipe}: not a file" in result.output
+    assert result.exit_code == 1
+
+
 @pytest.mark.parametrize("site", ["cern", "eessi", "galaxy"])
 def test_real_trees_are_without_parameters_that_nobody_knows(site, tmp_path):
     result = cvfs("chksetup", "--no-network", "--etc", ETC / site, "-o", "CVMFS_CONFIG_REPOSITORY=")

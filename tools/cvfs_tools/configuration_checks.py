@@ -11,6 +11,7 @@ from cvfs.client.settings.places import files_named
 from cvfs.client.settings.tree import CONFIG_REPOSITORY, Configuration
 from cvfs.client.trust_anchors import key_files, read_key
 from cvfs.errors import CvfsError
+from cvfs.store.proxies import shown
 from cvfs_tools.configuration_sources import PREFIXES, check_mountable, settings_of, with_places
 from cvfs_tools.server_checks import Way, unreachable_ways
 
@@ -194,4 +195,4 @@ def _network(settings: Settings) -> Findings:
 
 
 def _told(way: Way) -> str:
-    return f"failed to access {way.server}/.cvmfspublished through proxy {way.proxy}"
+    return f"failed to access {way.server}/.cvmfspublished through proxy {shown(way.proxy)}"

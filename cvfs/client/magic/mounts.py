@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cvfs import __version__
+from cvfs.client.local_file import read_local
 from cvfs.client.magic.attributes import CONTROL_ATTRIBUTE, Magic, MagicAttributes, Subject, in_pages, nothing
 from cvfs.client.magic.entries import ENTRY_ATTRIBUTES
 from cvfs.client.magic.network import NETWORK_ATTRIBUTES
 from cvfs.client.settings import Settings
 from cvfs.client.trust_anchors import key_files
-from cvfs.errors import NoSuchAttribute
+from cvfs.errors import NoSuchAttribute, UsageError
 from cvfs.hashes import ObjectKind
 from cvfs.store.base import Wanted
 
@@ -169,7 +170,6 @@ def _public_keys(settings: Settings, subject: Subject) -> list[bytes]:
 
 def _read_key(name: str) -> bytes:
     try:
-        with open(name, "rb") as file:
-            return file.read(_LONGEST_KEY)
-    except OSError:
+        return read_local(name, _LONGEST_KEY)
+    except UsageError:
         return b""
