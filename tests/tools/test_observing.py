@@ -261,6 +261,10 @@ def test_who_uses_a_place(tmp_path):
         ("CVMFS_HTTP_PROXY=http://me:pass@p:1|http://q:2", "CVMFS_HTTP_PROXY=http://***@p:1|http://q:2"),
         ("http://only@p", "http://***@p"),
         ("http://p:3128;mail@example.org", "http://p:3128;mail@example.org"),
+        ('CVMFS_HTTP_PROXY="me:pass@p:1|you:word@q:2;r:3"', 'CVMFS_HTTP_PROXY="***@p:1|***@q:2;r:3"'),
+        ("export S3_SECRET_KEY=abc def\nA=b", "export S3_SECRET_KEY=***\nA=b"),
+        ("X=1\nCVMFS_AUTHZ_PASSWORD='abc'\n", "X=1\nCVMFS_AUTHZ_PASSWORD=***\n"),
+        ("token ring, passwords: none", "token ring, passwords: none"),
     ],
 )
 def test_secrets_are_left_out(text, shown):

@@ -22,7 +22,12 @@ from cvfs_tools.running import write_line
 _LARGEST = 2**20
 _MOST_FILES = 500
 _CONFIGURATION = re.compile(r".*\.(conf|local|pub|sh)|blacklist|default\.\w+")
-_SECRET = re.compile(r"(://)[^/@\s:;|]+(:[^/@\s;|]*)?@")
+# Who asks by which password, in URLs with and without a scheme; and what its name says to be a secret.
+_SECRETS = (
+    (re.compile(r"(://)[^/@\s:;|]+(:[^/@\s;|]*)?@"), r"\1***@"),
+    (re.compile(r"([=|;\"'\s])[^/@\s:;|=\"']+:[^/@\s;|]*@"), r"\1***@"),
+    (re.compile(r"(?i)(\b\w*(?:passw|secret|token|credential)\w*\s*=)[^\n]+"), r"\1***"),
+)
 _ASKED = (
     "stat",
     "internal affairs",
@@ -129,7 +134,9 @@ def _read(path: str) -> str:
 
 def without_secrets(text: str) -> str:
     """Names and passwords of proxies and servers are nobody's business."""
-    return _SECRET.sub(r"\1***@", text)
+    for secret, shown in _SECRETS:
+        text = secret.sub(shown, text)
+    return text
 
 
 def _add(archive: tarfile.TarFile, name: str, text: str) -> None:
