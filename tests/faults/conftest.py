@@ -616,10 +616,27 @@ class Mounted:
     def unmount(self) -> None:
         """Take it away and wait for the end of its process."""
         subprocess.run(["umount", "-l", self.mountpoint], capture_output=True)
-        if self.pid and not has_ended(self.pid, 20):
+        if self.pid and not has_ended(self.pid, 30):
+            found = self._why_it_lives()
             os.kill(self.pid, signal.SIGKILL)
-            raise AssertionError("the client did not end within 20 s of its unmounting")
+            raise AssertionError(f"the client did not end within 30 s of its unmounting\n{found}")
         self.pid = 0
+
+    def _why_it_lives(self) -> str:
+        """The stacks of its threads, its log, and who else sees the mount: a copy in another namespace keeps it."""
+        os.kill(self.pid, signal.SIGUSR2)
+        has_ended(self.pid, 3)
+        names = [self.cache / f"stacktrace.{self.fqrn}", self.directory / "log"]
+        texts = [name.read_text(errors="replace")[-8000:] for name in names if name.exists()]
+        tables = [path for path in Path("/proc").glob("[0-9]*/mounts") if str(self.mountpoint) in _text(path)]
+        return "\n".join([*texts, f"mounted for: {tables}"])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def has_ended(pid: int, timeout: float = 30) -> bool:
