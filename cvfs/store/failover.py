@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from cvfs.errors import MissingObject, Trouble, Unreachable
 from cvfs.store.base import Way
@@ -16,6 +17,14 @@ from cvfs.store.search import Search
 # What failed is remembered for so many objects, and at most that many seconds.
 _REMEMBERED = 1000
 _LONGEST_MEMORY = 2.0
+
+
+class _Failure(NamedTuple):
+    """What a request came to that failed, and until when that counts."""
+
+    until: float
+    message: str
+    trouble: Trouble
 
 
 class Failover:
@@ -46,7 +55,7 @@ class Failover:
         self._tend = tend
         self._share = share
         self._sleep = sleep
-        self._failed: dict[str, tuple[float, Unreachable]] = {}
+        self._failed: dict[str, _Failure] = {}
         self._lock = threading.Lock()
 
     def fetch(self, path: str, *, fresh: int = 0, span: tuple[int, int] | None = None) -> Iterator[bytes]:
@@ -119,10 +128,9 @@ class Failover:
             self._routes.settle()
 
     def _refuse_repetition(self, path: str, now: float) -> None:
-        if self._failed and path in self._failed:
-            until, error = self._failed.get(path, (0.0, None))
-            if error and now < until:
-                raise Unreachable(str(error), error.trouble)
+        failure = self._failed.get(path)
+        if failure and now < failure.until:
+            raise Unreachable(failure.message, failure.trouble)
 
     def _remember(self, path: str, began: float, error: Unreachable) -> None:
         """What took long to fail fails at once for a moment."""
@@ -132,7 +140,8 @@ class Failover:
         with self._lock:
             if len(self._failed) >= _REMEMBERED:
                 self._failed.clear()
-            self._failed[path] = (now + min(timeout, _LONGEST_MEMORY), error)
+            # Not the error itself: it holds on to every caller's variables, and to old revisions with them.
+            self._failed[path] = _Failure(now + min(timeout, _LONGEST_MEMORY), str(error), error.trouble)
 
 
 def _refuse_shorter(path: str, missing: int) -> None:

@@ -1,7 +1,10 @@
 """Which way is asked next, what is remembered, and that a request never waits longer than twice the time-out."""
 
+import contextlib
+import gc
 import itertools
 import threading
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -361,6 +364,26 @@ def test_what_took_long_to_fail_fails_at_once_for_a_moment(over, clock):
     clock.now += 2.1
     stores[1].answers = [(b"x",)]
     assert _read(store) == b"x"
+
+
+def test_what_failed_keeps_nothing_of_its_callers(over, clock):
+    class Silent(Scripted):
+        def _next(self, patience):
+            clock.now += patience
+            raise Unreachable("silent", Trouble.SILENT)
+            yield
+
+    store = over([Silent(b"")])
+
+    def ask() -> weakref.ref:
+        revision = Scripted(b"")
+        with contextlib.suppress(Unreachable):
+            _read(store)
+        return weakref.ref(revision)
+
+    found = ask()
+    gc.collect()
+    assert found() is None
 
 
 def test_many_requests_on_one_dead_proxy_blame_it_alone(over, clock):
