@@ -1,5 +1,6 @@
 """What a mount does once a minute besides answering: books of the cache, bounds of the table of numbers; it fetches nothing."""
 
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +34,7 @@ class Upkeep:
     ) -> None:
         self._volume = volume
         self._pruner = pruner
-        self._chores = (self._write_books, self._bound_numbers, *chores)
+        self._chores = (self._write_books, self._bound_numbers, _let_go_of_failures, *chores)
         self._max_inodes = max_inodes
         self._stopped = threading.Event()
 
@@ -68,3 +69,10 @@ class Upkeep:
     def _run(self) -> None:
         while not self._stopped.wait(INTERVAL):
             self.work()
+
+
+def _let_go_of_failures() -> None:
+    """Errors refer to themselves by way of their tracebacks, and to the catalogs of old revisions; a collector that goes
+    by the number of objects leaves few of them alone for long. They are young: the many old objects are not gone through.
+    """
+    gc.collect(1)

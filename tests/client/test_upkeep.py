@@ -1,6 +1,8 @@
 """Once a minute: every chore is done, whatever becomes of the others."""
 
+import gc
 import logging
+import weakref
 
 from cvfs.client.upkeep import Upkeep
 
@@ -56,6 +58,25 @@ def test_numbers_that_no_path_leads_to_are_given_back_at_once():
     pruner = Pruner()
     Upkeep(Volume(known=10, replaced=(7, 8)), pruner, max_inodes=10).work()
     assert pruner.pruned == [[7, 8]]
+
+
+def test_what_failures_hold_on_to_is_let_go_of():
+    def fail():
+        witness, failures = Pruner(), []
+        try:
+            int("x")
+        except ValueError as error:
+            failures.append(error)  # as whoever tries something else before he gives up
+        return weakref.ref(witness)
+
+    gc.disable()
+    try:
+        found = fail()
+        assert found() is not None
+        Upkeep(Volume(), Pruner()).work()
+        assert found() is None
+    finally:
+        gc.enable()
 
 
 def test_nothing_to_do():
