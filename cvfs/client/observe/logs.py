@@ -54,7 +54,8 @@ class LogFile(logging.Handler):
         return f"{logging.Formatter().formatException(record.exc_info)}\n" if record.exc_info else ""
 
     def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        # A pipe that nobody reads holds up neither the mount nor its messages.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
         self._descriptor = os.open(self._path, flags, 0o600)
         self._size = os.fstat(self._descriptor).st_size
 

@@ -128,8 +128,9 @@ class Tracer:
 
 
 def _append(path: str, data: bytes) -> None:
-    """Opened anew each time, so that the file may be moved away."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """Opened anew each time, so that the file may be moved away; a pipe that nobody reads holds up nobody."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o600)
     with contextlib.closing(os.fdopen(descriptor, "wb", buffering=0)) as file:
         file.write(data)
 

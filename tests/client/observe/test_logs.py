@@ -166,3 +166,10 @@ def test_a_log_that_cannot_be_written_is_refused_and_nothing_changes(tmp_path, m
     logging.getLogger("cvfs.x").info("still")
     assert "still" in (tmp_path / "micro").read_text()
     logs.stop()
+
+
+def test_a_log_that_is_a_pipe_without_a_reader_is_refused_at_once(tmp_path, monkeypatch, root_logger):
+    monkeypatch.setattr(logs_module, "SYSLOG", str(tmp_path / "none"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe: no log can be written there: No such device or address"):
+        Logs("sw.example.org", LogSettings(debug=str(tmp_path / "pipe"))).start()

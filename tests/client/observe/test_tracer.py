@@ -1,6 +1,7 @@
 """The access trace: the original's lines, nothing waited for, nothing lost in silence."""
 
 import csv
+import os
 
 import pytest
 
@@ -125,6 +126,15 @@ def test_a_file_that_cannot_be_written_harms_nobody(tmp_path, caplog):
     assert tracer.flush()
     tracer.stop()
     assert "lines of the access trace are lost: No such file or directory" in caplog.text
+
+
+def test_a_pipe_that_nobody_reads_harms_nobody(tmp_path, caplog):
+    os.mkfifo(tmp_path / "trace")
+    tracer = Tracer(str(tmp_path / "trace"))
+    tracer.start()
+    assert tracer.flush()
+    tracer.stop()
+    assert "lines of the access trace are lost: No such device or address" in caplog.text
 
 
 def test_a_flush_without_a_writer_is_given_up(tmp_path, monkeypatch):
