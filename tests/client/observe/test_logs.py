@@ -171,5 +171,7 @@ def test_a_log_that_cannot_be_written_is_refused_and_nothing_changes(tmp_path, m
 def test_a_log_that_is_a_pipe_without_a_reader_is_refused_at_once(tmp_path, monkeypatch, root_logger):
     monkeypatch.setattr(logs_module, "SYSLOG", str(tmp_path / "none"))
     os.mkfifo(tmp_path / "pipe")
+    logs = Logs("sw.example.org", LogSettings(debug=str(tmp_path / "pipe")))
     with pytest.raises(UsageError, match="pipe: no log can be written there: No such device or address"):
-        Logs("sw.example.org", LogSettings(debug=str(tmp_path / "pipe"))).start()
+        logs.start()
+    logs.stop()
