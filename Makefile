@@ -10,10 +10,10 @@ demo: system $(STAMP) ## publish a real software tree, serve it, mount it, run f
 	$(BIN)/python tools/demo.py
 
 test: system $(STAMP) check ## all checks and all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: $(STAMP) ## the tests without the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 check: $(STAMP) ## the checks that pre-commit and CI run
 	$(BIN)/ruff check .
