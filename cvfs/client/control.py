@@ -4,6 +4,7 @@ Each connection has a thread of its own, so that a command which takes its time 
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -82,11 +83,12 @@ class ControlServer:
 
     def _listen(self) -> socket.socket:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        for left_behind in _sockets_beside(self.path):
+            if not _is_alive(left_behind):
+                _remove_socket(left_behind)
         if _is_alive(self.path):
             self.path = f"{self.path}.{os.getpid()}"
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.lstat(self.path).st_mode):
-                os.unlink(self.path)
+        _remove_socket(self.path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._bind(listener)
@@ -188,12 +190,26 @@ def _address(path: str) -> Iterator[str]:
         os.close(descriptor)
 
 
+def _sockets_beside(path: str) -> Iterator[str]:
+    """The names that further mounts of the same repository took."""
+    directory, first = os.path.split(path)
+    for name in os.listdir(directory):
+        if name.startswith(f"{first}.") and name[len(first) + 1 :].isdecimal():
+            yield os.path.join(directory, name)
+
+
+def _remove_socket(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+
+
 def _is_alive(path: str) -> bool:
-    """Whether another mount of the same repository listens there."""
+    """Whether another mount of the same repository listens there: one that is busy does, too."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_PATIENCE)
         with _address(path) as address:
-            return connection.connect_ex(address) == 0
+            return connection.connect_ex(address) not in (errno.ENOENT, errno.ECONNREFUSED)
 
 
 def _read_line(connection: socket.socket) -> bytes:

@@ -1,5 +1,6 @@
 """The control socket: what it answers, and whom it does not wait for."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -207,6 +208,40 @@ def test_the_socket_of_a_killed_mount_is_replaced(place):
     assert ask(place, "hello") == "hello \n"
     server.stop()
     assert not os.path.exists(place)
+
+
+def test_sockets_that_killed_mounts_left_beside_it_go(server, place):
+    second, strange = f"{place}.123", f"{place}.txt"
+    for path in (second, strange):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(path)
+    with open(f"{place}.77", "w") as file:
+        file.write("no socket")
+    with socket.create_server(f"{place}.55", family=socket.AF_UNIX):
+        third = ControlServer(place, respond)
+        third.start()
+        third.stop()
+        assert sorted(os.listdir(os.path.dirname(place))) == sorted(
+            os.path.basename(path) for path in (place, strange, f"{place}.77", f"{place}.55")
+        )
+    assert ask(place, "hello") == "hello \n"
+
+
+def test_a_mount_that_is_too_busy_to_take_connections_keeps_its_socket(place):
+    os.makedirs(os.path.dirname(place))
+    with contextlib.ExitStack() as open_ones:
+        listener = open_ones.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(place)
+        listener.listen(0)
+        full = False
+        while not full:
+            caller = open_ones.enter_context(socket.socket(socket.AF_UNIX))
+            caller.setblocking(False)
+            full = caller.connect_ex(place) == errno.EAGAIN
+        second = ControlServer(place, respond)
+        second.start()
+        assert second.path == f"{place}.{os.getpid()}"
+        second.stop()
 
 
 def test_the_socket_of_a_living_mount_is_not(server, place):
