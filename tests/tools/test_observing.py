@@ -132,6 +132,21 @@ def test_stat_of_all(two_mounts, monkeypatch):
     assert second["error"].startswith("/mnt/b: ")
 
 
+@pytest.mark.parametrize("options", [(), ("-v",)])
+def test_a_mount_of_another_version_is_told_and_the_others_are_shown(two_mounts, monkeypatch, options):
+    """A mount goes on for months after the commands were replaced."""
+    older = {name: value for name, value in STATE.items() if name != "memory"} | {"version": "0.9", "mountpoint": "/a"}
+    monkeypatch.setattr(observing, "state_of", lambda place, *_: STATE if place == "/mnt/b" else older)
+    told = "/a: mounted by another cvfs (version 0.9), which tells no 'memory': see cvfs stat --json, or mount it anew"
+    result = run("stat", *options)
+    assert result.stdout.splitlines()[2] == f"a.example.org: {told}"
+    assert "1.2.3" in result.stdout.split("Running cvfs stat b.example.org:")[1]
+    assert result.exit_code == 1
+    alone = run("stat", "/a", *options)
+    assert (alone.exit_code, alone.stderr) == (2, f"cvfs: {told}\n")
+    assert json.loads(run("stat", "--json", "/a").stdout)["version"] == "0.9"
+
+
 def test_status(two_mounts, monkeypatch):
     monkeypatch.setattr(observing, "pid_of", {"/cvmfs/a.example.org": 1, "/mnt/b": 2}.get)
     result = run("status")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cvfs.client.observe.state import hit_rate
-from cvfs.errors import CvfsError, MountError
+from cvfs.errors import CvfsError, MountError, UsageError
 from cvfs.fuse import device
 from cvfs_tools.configuration_sources import Sources
 from cvfs_tools.mounts import Running, pid_of, place_of, running_mounts, state_of, within_deadline
@@ -87,23 +87,30 @@ def _answers(place: str) -> bool:
 
 def _show_one(mount: Running, *, verbose: bool, as_json: bool) -> bool:
     try:
-        state = state_of(mount.mountpoint)
+        _show(state_of(mount.mountpoint), verbose=verbose, as_json=as_json)
     except (CvfsError, OSError) as error:
         write_line(json.dumps({**mount._asdict(), "error": str(error)}) if as_json else f"{mount.fqrn}: {error}")
         return False
-    _show(state, verbose=verbose, as_json=as_json)
     return True
 
 
 def _show(state: dict[str, Any], *, verbose: bool, as_json: bool) -> None:
-    if as_json:
-        write_line(json.dumps(state))
-    elif verbose:
-        for line in (*sentences(state), *numbers(state)):
-            write_line(line)
-    else:
-        write_line(COLUMNS)
-        write_line(" ".join(str(value) for value in columns(state)))
+    for line in [json.dumps(state)] if as_json else _lines(state, verbose=verbose):
+        write_line(line)
+
+
+def _lines(state: dict[str, Any], *, verbose: bool) -> list[str]:
+    """Raises UsageError for the mount of another version: it goes on for months after the commands were replaced."""
+    try:
+        if verbose:
+            return [*sentences(state), *numbers(state)]
+        return [COLUMNS, " ".join(str(value) for value in columns(state))]
+    except KeyError as error:
+        where, version = state.get("mountpoint", "a mount"), state.get("version", "unknown")
+        hint = "see cvfs stat --json, or mount it anew"
+        raise UsageError(
+            f"{where}: mounted by another cvfs (version {version}), which tells no {error}: {hint}"
+        ) from error
 
 
 def columns(state: dict[str, Any]) -> tuple[object, ...]:
