@@ -160,6 +160,12 @@ def test_the_environment_wins_over_files_and_options_over_both(etc, monkeypatch)
     assert (network.timeout, network.timeout_direct, network.max_retries) == (6, 7, 5)
 
 
+def test_the_places_of_the_commands_are_no_parameters(etc, monkeypatch):
+    monkeypatch.setenv("CVFS_ETC", str(etc))
+    monkeypatch.setenv("CVFS_ROOT", "/site")
+    assert not {"CVFS_ETC", "CVFS_ROOT"} & Sources(etc=str(etc)).configuration("tiny").values.keys()
+
+
 def test_without_root_the_users_own_tree_comes_first(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert etc_directory() == "/etc/cvmfs"

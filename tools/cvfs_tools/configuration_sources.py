@@ -21,6 +21,8 @@ from cvfs.errors import CvfsError, UsageError
 log = logging.getLogger(__name__)
 
 ETC_VARIABLE = "CVFS_ETC"
+# Where things lie, for this command and for cvfs-server: of the same prefix, but said to no mount.
+_PLACES = (ETC_VARIABLE, "CVFS_ROOT")
 PREFIXES = ("CVMFS_", "CVFS_")
 _COMMAND_LINE = "the command line"
 _ENVIRONMENT = "the environment"
@@ -57,7 +59,7 @@ class Sources:
         variables = {
             name: Value(text, _ENVIRONMENT, 0)
             for name, text in os.environ.items()
-            if name.startswith(PREFIXES) and name != ETC_VARIABLE
+            if name.startswith(PREFIXES) and name not in _PLACES
         }
         return variables | {name: Value(text, _COMMAND_LINE, 0) for name, text in self.assigned.items()}
 
