@@ -299,7 +299,9 @@ def _is_dead(place: bytes) -> bool:
     thread.start()
     thread.join(PROBE_DEADLINE)
     if not answer:
-        raise MountError(f"{os.fsdecode(place)}: mounted, but its server does not answer: unmount it with cvfs umount -l")
+        raise MountError(
+            f"{os.fsdecode(place)}: mounted, but its server does not answer: unmount it with cvfs umount -l"
+        )
     return answer[0] in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
