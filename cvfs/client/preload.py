@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from cvfs.client.content import Piece
 from cvfs.client.path_specification import PathSpecification
 from cvfs.client.repository import Repository
+from cvfs.durable import replace_file
 from cvfs.errors import CvfsError, StoreFull
 from cvfs.format.dirent import DirectoryEntry
 from cvfs.store.base import Contents
@@ -87,9 +88,7 @@ def leave_breadcrumb(repository: Repository, directory: str) -> None:
     """
     root = repository.tree.root()
     path = os.path.join(directory, f"cvmfschecksum.{repository.settings.fqrn}")
-    with open(f"{path}.new", "w", encoding="ascii") as file:
-        file.write(f"{repository.revision.root_hash}T{root.last_modified}R{root.revision}")
-    os.replace(f"{path}.new", path)
+    replace_file(path, f"{repository.revision.root_hash}T{root.last_modified}R{root.revision}".encode("ascii"))
 
 
 def _pieces(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from cvfs.durable import replace_file, sync_directory
 from cvfs.errors import FormatError, Locked, UsageError
 from cvfs.trust import Seen, Verified
 
@@ -148,18 +149,8 @@ class TrustState:
         return f"begin anew with cvfs trust reset {self._fqrn}"
 
     def _write(self, name: str, data: bytes) -> None:
-        temporary = self._path(f"{name}.new")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path(name))
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        _sync_directory(self.directory)
+        replace_file(self._path(name), data)
+        sync_directory(self.directory)
 
 
 def _lock(descriptor: int, directory: str) -> None:
@@ -171,14 +162,6 @@ def _lock(descriptor: int, directory: str) -> None:
             if time.monotonic() > deadline:
                 raise Locked(f"{directory}: another process holds its lock") from error
             time.sleep(_STEP)
-
-
-def _sync_directory(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(path: str) -> bool:

@@ -65,10 +65,7 @@ class Names:
         literal = literal_address(host)
         if literal:
             return (literal,)
-        with self._lock:
-            self._notice_roaming()
-            known = self._known.get(host)
-            question = None if known and self._clock() < known.expires else self._ask(host)
+        known, question = self._find(host)
         if known:
             return known.addresses
         if question is None:
@@ -85,11 +82,7 @@ class Names:
         literal = literal_address(host)
         if literal:
             return (literal,)
-        with self._lock:
-            self._notice_roaming()
-            known = self._known.get(host)
-            if known is None or self._clock() >= known.expires:
-                self._ask(host)
+        known, _ = self._find(host)
         if known is None:
             return ()
         wanted = ":" in known.addresses[0]
@@ -99,6 +92,13 @@ class Names:
         """Everything is asked for anew."""
         with self._lock:
             self._known.clear()
+
+    def _find(self, host: str) -> "tuple[_Known | None, _Question | None]":
+        """What is known, and where that is nothing or out of date the question that is under way, if any more can be."""
+        with self._lock:
+            self._notice_roaming()
+            known = self._known.get(host)
+            return known, None if known and self._clock() < known.expires else self._ask(host)
 
     def _ask(self, host: str) -> "_Question | None":
         """The question for this name that is under way, or a new one. None if too many are."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cvfs.catalog.tree import CatalogTree
 from cvfs.compression import ZLIB, Compression, encoder_named
+from cvfs.durable import replace_file
 from cvfs.errors import FormatError, MissingObject, StoreFull, TrustError
 from cvfs.format import manifest as manifests
 from cvfs.format.manifest import Manifest
@@ -124,13 +125,8 @@ def reading(settings: RepositorySettings) -> Iterator[str]:
 
 def write_state(path: str, data: bytes) -> None:
     """Replace a small file of the spool area as a whole. Raises StoreFull."""
-    temporary = f"{path}.new"
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_file(path, data)
     except OSError as error:
         raise StoreFull(f"cannot write {path}: {error.strerror}") from error
 

@@ -2,8 +2,8 @@
 
 import os
 import re
-import stat
 
+from cvfs.client.local_file import read_start
 from cvfs.errors import UsageError
 
 STANDARD_ETC = "/etc/cvmfs"
@@ -59,7 +59,7 @@ class Places:
     def read(path: str) -> str | None:
         """The text of a file, None if there is none. Raises UsageError for one that is too large or not readable."""
         try:
-            content = _content(path)
+            content = read_start(path, LARGEST_FILE + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -78,14 +78,6 @@ def _stays_below(path: str, copy: str) -> bool:
     # Followed once: an update puts another copy in this place.
     top = os.path.realpath(copy)
     return _below(path, copy) and _below(os.path.realpath(top + path[len(copy.rstrip("/")) :]), top)
-
-
-def _content(path: str) -> bytes:
-    # A pipe without a writer would hold the opener for ever.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise UsageError(f"{path}: not a file")
-        return file.read(LARGEST_FILE + 1)
 
 
 def files_named(directory: str, pattern: str) -> list[str]:

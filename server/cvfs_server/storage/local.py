@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cvfs.durable import sync_directory
 from cvfs.errors import StoreFull, UsageError
 from cvfs.hashes import Bytes
 from cvfs.store.local import LocalStore
@@ -146,7 +147,7 @@ class LocalUpload:
             os.fsync(self._descriptor)
         self.move_to(target)
         with _converted(target):
-            _sync_directory(os.path.dirname(target))
+            sync_directory(os.path.dirname(target))
 
     def move_to(self, target: str) -> None:
         """Make it visible in place of whatever is there. Raises StoreFull."""
@@ -186,14 +187,6 @@ class _converted:  # noqa: N801  # reads as a verb at the with statement, and a 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise StoreFull(f"cannot write {self._place}: {error.strerror}") from error
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sync_filesystem(descriptor: int) -> None:

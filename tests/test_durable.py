@@ -1,0 +1,39 @@
+"""Small files replaced as a whole: the new content or the old one, and nothing left beside it."""
+
+import os
+
+import pytest
+
+from cvfs.durable import replace_file, sync_directory
+
+
+@pytest.mark.parametrize("before", [None, b"", b"old" * 1000], ids=["new", "empty", "longer"])
+def test_the_new_content_is_in_its_place(tmp_path, before):
+    place = tmp_path / "file"
+    if before is not None:
+        place.write_bytes(before)
+    replace_file(str(place), b"\0new")
+    assert place.read_bytes() == b"\0new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("act", ["fsync", "replace"])
+def test_what_fails_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch, act):
+    place = tmp_path / "file"
+    place.write_bytes(b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, act, full)
+    with pytest.raises(OSError, match="No space"):
+        replace_file(str(place), b"new")
+    assert place.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_only_a_directory_is_flushed_as_one(tmp_path):
+    sync_directory(str(tmp_path))
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        sync_directory(str(tmp_path / "file"))
