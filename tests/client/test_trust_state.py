@@ -10,6 +10,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from processes import ENVIRONMENT
 
 from cvfs.client import trust_state
 from cvfs.client.trust_state import Kept, TrustState
@@ -20,8 +21,6 @@ from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs.trust import Seen, Verified
 
 FQRN = "sw.example.org"
-# For processes that the tests start.
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 NOW = 1_800_000_000.0
 ROOT = ContentHash.of(b"root", Algorithm.SHA1, ObjectKind.CATALOG)
 OTHER = ContentHash.of(b"other", Algorithm.SHA1, ObjectKind.CATALOG)

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from processes import CVFS, ENVIRONMENT, has_ended
 
 from cvfs.chunking import ChunkSizes
 from cvfs.client.control import ask, socket_path
@@ -33,9 +33,6 @@ from cvfs_server.mkfs import mkfs
 from cvfs_server.publish import PublishOptions, publish
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site
-
-CVFS = (sys.executable, "-c", "import sys; from cvfs_tools.cvfs_command import main; main(prog_name='cvfs')")
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 
 KINDS = ("manifest", "catalog", "object", "chunk")
 _BY_SUFFIX = {"C": "catalog", "P": "chunk", "X": "manifest"}
@@ -637,17 +634,6 @@ def _text(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
-
-
-def has_ended(pid: int, timeout: float = 30) -> bool:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], timeout)[0])
-    finally:
-        os.close(descriptor)
 
 
 @pytest.fixture

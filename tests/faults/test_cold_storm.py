@@ -6,9 +6,9 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
+from sampling import Peak
 
 pytestmark = pytest.mark.system
 
@@ -22,31 +22,6 @@ MOST_MEMORY = 150 * 10**6
 AT_ONCE = 10.0
 
 
-class Watched:
-    """The largest that a process became."""
-
-    def __init__(self, client) -> None:
-        self._client = client
-        self._stop = threading.Event()
-        self.descriptors = self.threads = self.resident = 0
-
-    @contextmanager
-    def running(self):
-        thread = threading.Thread(target=self._run)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.02):
-            self.descriptors = max(self.descriptors, self._client.descriptors())
-            self.threads = max(self.threads, self._client.threads())
-            self.resident = max(self.resident, self._client.resident())
-
-
 def test_each_object_is_fetched_once(published, peer, mounted, readers):
     repository = published()
     files = repository.fill(FILES, 2000)
@@ -54,16 +29,18 @@ def test_each_object_is_fetched_once(published, peer, mounted, readers):
     client.mount([server], CVMFS_TIMEOUT_DIRECT=30)
     # Everything is asked for twice, by two threads, soon after one another or together.
     paths = [path for path in files for _ in range(2)]
-    with Watched(client).running() as watched:
+    peak = Peak(lambda: (client.descriptors(), client.threads(), client.resident()), 0.02)
+    with peak.running():
         found = readers(client.mountpoint, paths, THREADS).digests()
     assert [(path, hashlib.sha256(files[path]).hexdigest()) for path in paths] == found
     objects = {path: count for path, count in server.asked.items() if "/data/" in path and path[-1] not in "CX"}
     assert len(objects) == len(files)
     assert set(objects.values()) == {1}
-    print(f"descriptors {watched.descriptors}, threads {watched.threads}, MB {watched.resident // 10**6}")
-    assert watched.descriptors < MOST_DESCRIPTORS
-    assert watched.threads < MOST_THREADS
-    assert watched.resident < MOST_MEMORY
+    descriptors, threads, resident = peak.largest
+    print(f"descriptors {descriptors}, threads {threads}, MB {resident // 10**6}")
+    assert descriptors < MOST_DESCRIPTORS
+    assert threads < MOST_THREADS
+    assert resident < MOST_MEMORY
 
 
 @pytest.fixture

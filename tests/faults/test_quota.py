@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import threading
-from contextlib import contextmanager
 
 import pytest
+from sampling import Peak
 
 from cvfs.client.cache.object_cache import ObjectCache
 
@@ -49,28 +49,14 @@ def disk(tmp_path):
         subprocess.run(["umount", "-l", place], check=True)
 
 
-class Used:
-    """The most bytes that were ever used on a file system: at one moment, which no walk over its files would tell."""
+def used(place) -> Peak:
+    """Bytes in use on a file system."""
 
-    def __init__(self, place) -> None:
-        self._place = place
-        self._stop = threading.Event()
-        self.largest = 0
+    def measure() -> tuple[int]:
+        now = os.statvfs(place)
+        return ((now.f_blocks - now.f_bfree) * now.f_frsize,)
 
-    @contextmanager
-    def watched(self):
-        thread = threading.Thread(target=self._run)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.005):
-            now = os.statvfs(self._place)
-            self.largest = max(self.largest, (now.f_blocks - now.f_bfree) * now.f_frsize)
+    return Peak(measure, 0.005)
 
 
 def digests(files) -> list[tuple[str, str]]:
@@ -92,11 +78,11 @@ def test_a_full_read(bulk, served, mounted, readers, disk):
     client, place = mounted(repository), disk(100)
     client.cache = place / "cache"
     client.mount([served], CVMFS_QUOTA_LIMIT=QUOTA)
-    with Used(place).watched() as used:
+    with used(place).running() as peak:
         for _ in range(2):
             assert readers(client.mountpoint, list(files)).digests() == digests(files)
     # One object on its way, and what the kernel reads ahead; the books.
-    assert 0 < used.largest <= QUOTA * MB + 2 * SIZE + BOOKS
+    assert 0 < peak.largest[0] <= QUOTA * MB + 2 * SIZE + BOOKS
     client.unmount()
     assert checked(client.cache).dropped == ()
 
@@ -108,11 +94,11 @@ def test_two_mounts_share_it(bulk, served, mounted, readers, disk):
         client.cache = place / "cache"
         client.mount([served], CVMFS_QUOTA_LIMIT=QUOTA)
     forth, back = list(files), list(reversed(files))
-    with Used(place).watched() as used:
+    with used(place).running() as peak:
         started = [readers(client.mountpoint, paths, 2) for client, paths in zip(clients, (forth, back), strict=True)]
         assert [dict(one.digests()) for one in started] == [dict(digests(files))] * 2
     # Two processes, two readers each, and what the kernel reads ahead for them.
-    assert 0 < used.largest <= QUOTA * MB + 8 * SIZE + BOOKS
+    assert 0 < peak.largest[0] <= QUOTA * MB + 8 * SIZE + BOOKS
     for client in clients:
         client.unmount()
     assert checked(clients[0].cache).dropped == ()

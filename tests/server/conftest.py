@@ -17,6 +17,15 @@ from cvfs.reflog import digest as reflog_digest
 from cvfs.store.local import LocalStore
 from cvfs_server.check import CheckOptions, check
 from cvfs_server.findings import Finding
+from cvfs_server.storage.local import LocalStorage
+
+
+@pytest.fixture
+def storage(tmp_path) -> LocalStorage:
+    """The storage of an empty repository."""
+    made = LocalStorage(str(tmp_path / "repository"))
+    made.create()
+    return made
 
 
 class Editor:

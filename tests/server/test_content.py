@@ -16,17 +16,9 @@ from cvfs.format import xattrs
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs_server import content
 from cvfs_server.content import ContentReader, StorageForm
-from cvfs_server.storage.local import LocalStorage
 
 SIZES = ChunkSizes(1024, 2048, 4096)
 EMPTY_ZLIB = "e8ec3d88b62ebf526e4e5a4ff6162a3aa48a6b78"
-
-
-@pytest.fixture
-def storage(tmp_path):
-    made = LocalStorage(str(tmp_path / "repository"))
-    made.create()
-    return made
 
 
 @pytest.fixture

@@ -12,16 +12,8 @@ from cvfs_server.changes import Change, DirectoryChanges, Kind
 from cvfs_server.content import StorageForm
 from cvfs_server.ingest import BATCH_FILES, Ingest
 from cvfs_server.scan import ScannedCatalog, ScannedEntry
-from cvfs_server.storage.local import LocalStorage
 
 FORM = StorageForm(compression="none")
-
-
-@pytest.fixture
-def storage(tmp_path):
-    made = LocalStorage(str(tmp_path / "repository"))
-    made.create()
-    return made
 
 
 @pytest.fixture

@@ -14,13 +14,6 @@ from cvfs_server.storage.local import LocalStorage
 PATH = "data/ab/cdef"
 
 
-@pytest.fixture
-def storage(tmp_path):
-    made = LocalStorage(str(tmp_path / "repository"))
-    made.create()
-    return made
-
-
 def _read(storage, path):
     return b"".join(storage.fetch(path))
 

@@ -2,22 +2,16 @@
 
 import json
 import os
-import select
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import CVFS, ENVIRONMENT, has_ended
 
 from cvfs.client.control import ask, socket_path
-
-CVFS = (sys.executable, "-c", "import sys; from cvfs_tools.cvfs_command import main; main(prog_name='cvfs')")
-
-# Those of this process, wherever the other one works.
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 
 
 class Client:
@@ -93,17 +87,6 @@ class Client:
         for pid in self._pids:
             if not has_ended(pid, 5):
                 os.kill(pid, signal.SIGKILL)
-
-
-def has_ended(pid: int, timeout: float = 30) -> bool:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], timeout)[0])
-    finally:
-        os.close(descriptor)
 
 
 @pytest.fixture

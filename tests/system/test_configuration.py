@@ -10,19 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import CVFS, ENVIRONMENT
 
 pytestmark = pytest.mark.system
 
-CVFS = (sys.executable, "-c", "import sys; from cvfs_tools.cvfs_command import main; main(prog_name='cvfs')")
-ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.startswith(("CVMFS_", "CVFS_"))}
-ENVIRONMENT |= {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+PLAIN = {name: text for name, text in ENVIRONMENT.items() if not name.startswith(("CVMFS_", "CVFS_"))}
 ETC = Path(__file__).parent.parent / "data/etc"
 CONFIG = "cvmfs-config.cern.ch"
 
 
 def cvfs(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*CVFS, *map(str, words)], capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False
+        [*CVFS, *map(str, words)], capture_output=True, text=True, timeout=120, env=PLAIN, check=False
     )
 
 
@@ -138,6 +137,6 @@ def test_the_mount_helper_reads_the_tree(site, new_repository, tmp_path):
     place.mkdir(parents=True)
     start = "from cvfs_tools.mount_helper import main; main(prog_name='mount.cvfs')"
     words = [sys.executable, "-c", start, "software", str(place), "-o", f"ro,_netdev,etc={etc}"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=PLAIN, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (place / "hello.txt").read_text() == "software.eessi.io"

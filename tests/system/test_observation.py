@@ -14,10 +14,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from processes import ENVIRONMENT
 
 pytestmark = pytest.mark.system
-
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import ENVIRONMENT
 
 from cvfs.chunking import ChunkSizes
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 PUBLISH = """
 import os, signal, sys
 from cvfs_server.publish import PublishOptions, publish

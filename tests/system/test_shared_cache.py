@@ -1,22 +1,18 @@
 """One cache directory, many users at once: mounts, a preload, checks, a wipe, and a kill in the middle of all."""
 
 import hashlib
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from random import Random
 
 import pytest
+from processes import CVFS, ENVIRONMENT
 
 from cvfs.client.cache.object_cache import ObjectCache
 
 pytestmark = pytest.mark.system
-
-CVFS = (sys.executable, "-c", "import sys; from cvfs_tools.cvfs_command import main; main(prog_name='cvfs')")
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 
 
 @pytest.fixture

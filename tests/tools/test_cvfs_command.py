@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from processes import ENVIRONMENT
 
 from cvfs import __version__
 from cvfs.client.repository import Repository
@@ -16,7 +17,6 @@ from cvfs_tools.cvfs_command import main
 from cvfs_tools.running import one_line
 
 FQRN = "tiny.example.org"
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 
 
 @pytest.fixture

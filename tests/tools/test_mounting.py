@@ -8,13 +8,13 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from processes import ENVIRONMENT
 
 from cvfs.fuse import device
 from cvfs_tools import mounting, mounts
 from cvfs_tools.cvfs_command import main
 
 FQRN = "tiny.example.org"
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 
 
 def assert_refused(result, status: int, *words: str) -> None:

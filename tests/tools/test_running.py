@@ -5,11 +5,12 @@ import subprocess
 import sys
 
 import pytest
+from processes import ENVIRONMENT
 
 from cvfs_tools.running import write_line
 
 # Buffered, as users run it: what is written late fails late.
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "PYTHONUNBUFFERED": ""}
+BUFFERED = ENVIRONMENT | {"PYTHONUNBUFFERED": ""}
 WRITER = """
 from cvfs_tools.running import plain_errors, write_line
 with plain_errors("writer"):
@@ -21,7 +22,7 @@ with plain_errors("writer"):
 def written(redirection: str, lines: int = 3) -> subprocess.CompletedProcess:
     words = [sys.executable, "-c", WRITER.format(lines=lines)]
     shell = ["bash", "-c", f'"$@" {redirection}; exit ${{PIPESTATUS[0]}}', "bash", *words]
-    return subprocess.run(shell, capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
+    return subprocess.run(shell, capture_output=True, text=True, env=BUFFERED, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_a_reader_that_went_away(lines):
     os.close(reader)
     words = [sys.executable, "-c", WRITER.format(lines=lines)]
     with open(writer, "wb") as out:
-        done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=60)
+        done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, env=BUFFERED, timeout=60)
     assert (done.returncode, done.stderr) == (141, b"")
 
 
