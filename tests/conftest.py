@@ -30,8 +30,8 @@ from cvfs.format.signature import load_public_key, sign_manifest, sign_whitelist
 from cvfs.format.whitelist import parse as parse_whitelist
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs.store.local import LocalStore
-from cvfs_server.check import CheckOptions, check
-from cvfs_server.findings import Finding
+from cvfs_server.check.check import CheckOptions, check
+from cvfs_server.check.findings import Finding
 from cvfs_server.mkfs import mkfs
 from cvfs_server.publish import PublishOptions, PublishReport, publish
 from cvfs_server.settings import RepositorySettings, default_settings

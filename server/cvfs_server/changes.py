@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cvfs.catalog.tree import CatalogTree
 from cvfs.format.dirent import DirectoryEntry
-from cvfs_server.scan import Listing, ScannedCatalog, ScannedEntry
+from cvfs_server.sources.scan import Listing, ScannedCatalog, ScannedEntry
 
 _LINKS_MASK = 0xFFFFFFFF
 # The kernel stamps with a coarse clock, and some file systems only with whole seconds.

@@ -15,7 +15,7 @@ from cvfs.format.dirent import DirectoryEntry, Flag
 from cvfs.format.manifest import Manifest
 from cvfs.hashes import ObjectKind
 from cvfs.history import History, Tag, advance
-from cvfs_server.catalog_objects import CatalogObjects, StoredCatalog
+from cvfs_server.catalogs.objects import CatalogObjects, StoredCatalog
 from cvfs_server.keys import generate_keys, write_new_file
 from cvfs_server.release import Revision, put_object, release
 from cvfs_server.repository import publishing

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from cvfs.catalog.schema import Counters
 from cvfs.errors import UsageError
 from cvfs.history import History, Tag, advance
-from cvfs_server.catalog_builder import CatalogBuilder, Version
-from cvfs_server.catalog_objects import StoredCatalog
+from cvfs_server.catalogs.builder import CatalogBuilder, Version
+from cvfs_server.catalogs.objects import StoredCatalog
+from cvfs_server.catalogs.rows import Settlement
 from cvfs_server.changes import TrustRules, find_changes
 from cvfs_server.ingest import Ingest, Ingested
-from cvfs_server.last_scan import DirectoryMemory, LastScan, Tree, keep_last_scan, load_last_scan
 from cvfs_server.release import Revision, release
 from cvfs_server.repository import PublishedRepository, publishing
-from cvfs_server.rows import Settlement
-from cvfs_server.scan import ScanRules, scan
 from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
+from cvfs_server.sources.last_scan import DirectoryMemory, LastScan, Tree, keep_last_scan, load_last_scan
+from cvfs_server.sources.scan import ScanRules, scan
 
 _DAY = 86400
 

@@ -15,7 +15,7 @@ from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs.history import History
 from cvfs.reflog import Reflog
 from cvfs.store.base import fetch_document
-from cvfs_server.catalog_objects import StoredCatalog
+from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.keys import load_private_key, read_key_file
 from cvfs_server.repository import MANIFEST, write_state
 from cvfs_server.settings import RepositorySettings

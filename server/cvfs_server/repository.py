@@ -22,7 +22,7 @@ from cvfs.history import History
 from cvfs.store.base import Wanted, fetch_document
 from cvfs.store.verified import Verified
 from cvfs.trust import MANIFEST_NAME, MANIFEST_SIGNATURE
-from cvfs_server.catalog_objects import CatalogObjects
+from cvfs_server.catalogs.objects import CatalogObjects
 from cvfs_server.keys import read_key_file
 from cvfs_server.lock import publisher_lock
 from cvfs_server.settings import RepositorySettings, load_settings

@@ -12,7 +12,7 @@ from cvfs.format.whitelist import Whitelist, stamp
 from cvfs.hashes import Algorithm
 from cvfs.store.base import fetch_document
 from cvfs.trust import TrustAnchors, certificate_to_fetch
-from cvfs_server.catalog_objects import StoredCatalog
+from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.keys import load_private_key, read_key_file
 from cvfs_server.release import Revision, release
 from cvfs_server.repository import MANIFEST, WHITELIST, PublishedRepository, publishing

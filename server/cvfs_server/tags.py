@@ -12,7 +12,7 @@ from cvfs.catalog.reader import Catalog
 from cvfs.errors import NotFound, UsageError
 from cvfs.hashes import ContentHash
 from cvfs.history import TRUNK, TRUNK_PREVIOUS, History, Tag
-from cvfs_server.catalog_objects import StoredCatalog
+from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.release import Revision, release
 from cvfs_server.repository import PublishedRepository, publishing
 from cvfs_server.settings import load_settings

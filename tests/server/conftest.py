@@ -15,8 +15,8 @@ from cvfs.format.signature import load_public_key
 from cvfs.hashes import ContentHash, ObjectKind, path_hash
 from cvfs.reflog import digest as reflog_digest
 from cvfs.store.local import LocalStore
-from cvfs_server.check import CheckOptions, check
-from cvfs_server.findings import Finding
+from cvfs_server.check.check import CheckOptions, check
+from cvfs_server.check.findings import Finding
 from cvfs_server.storage.local import LocalStorage
 
 

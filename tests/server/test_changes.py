@@ -7,7 +7,7 @@ import pytest
 
 from cvfs.format.dirent import DirectoryEntry, Flag, pack_hardlinks, type_flags
 from cvfs_server.changes import Kind, Removal, TrustRules, find_changes
-from cvfs_server.scan import Listing, ScannedCatalog, ScannedEntry
+from cvfs_server.sources.scan import Listing, ScannedCatalog, ScannedEntry
 
 SCANNED = 10**18
 LONG_BEFORE = SCANNED - 10**10

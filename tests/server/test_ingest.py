@@ -11,7 +11,7 @@ from cvfs_server import ingest
 from cvfs_server.changes import Change, DirectoryChanges, Kind
 from cvfs_server.content import StorageForm
 from cvfs_server.ingest import BATCH_FILES, Ingest
-from cvfs_server.scan import ScannedCatalog, ScannedEntry
+from cvfs_server.sources.scan import ScannedCatalog, ScannedEntry
 
 FORM = StorageForm(compression="none")
 

@@ -8,7 +8,7 @@ import pytest
 
 from cvfs.client.repository import Repository
 from cvfs.errors import TrustError
-from cvfs_server.check import CheckOptions, check
+from cvfs_server.check.check import CheckOptions, check
 from cvfs_server.keys import generate_keys
 from cvfs_server.mkfs import mkfs
 from cvfs_server.publish import publish

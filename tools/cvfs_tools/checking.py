@@ -12,9 +12,9 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from cvfs.client.repository import as_path
 from cvfs.format.signature import load_public_key
-from cvfs_server.check import CheckOptions
-from cvfs_server.check import check as check_repository
-from cvfs_server.findings import Finding
+from cvfs_server.check.check import CheckOptions
+from cvfs_server.check.check import check as check_repository
+from cvfs_server.check.findings import Finding
 from cvfs_server.keys import read_key_file
 from cvfs_server.repository import PublishedRepository, reading
 from cvfs_tools.running import one_line, write_line

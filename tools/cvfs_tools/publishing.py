@@ -19,7 +19,7 @@ from cvfs_server.publish import PublishOptions, PublishReport
 from cvfs_server.publish import publish as publish_tree
 from cvfs_server.resign import DEFAULT_DAYS, resign_manifest, resign_whitelist
 from cvfs_server.settings import default_settings
-from cvfs_server.web import serve as start_server
+from cvfs_server.web.server import serve as start_server
 from cvfs_tools.running import shown, write_line
 from cvfs_tools.server_options import WORKERS, chosen_repository, site_at, site_options
 

@@ -17,8 +17,8 @@ from typing import Self
 
 from cvfs.errors import UsageError
 from cvfs_server.site import Site
-from cvfs_server.web_conversation import Conversation, Limits, response_head
-from cvfs_server.web_files import WebFiles
+from cvfs_server.web.conversation import Conversation, Limits, response_head
+from cvfs_server.web.files import WebFiles
 
 _log = logging.getLogger(__name__)
 _CLOSE_PATIENCE = 5.0

@@ -8,7 +8,7 @@ from cvfs.catalog.schema import Counters
 from cvfs.catalog.writer import CatalogWriter
 from cvfs.format.dirent import Chunk, DirectoryEntry
 from cvfs.hashes import ContentHash
-from cvfs_server.catalog_objects import CatalogObjects, StoredCatalog
+from cvfs_server.catalogs.objects import CatalogObjects, StoredCatalog
 
 _INSERTS_AT_ONCE = 1000
 

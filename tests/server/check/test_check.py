@@ -8,7 +8,7 @@ import pytest
 from cvfs.errors import NotFound, StoreFull
 from cvfs.hashes import ObjectKind
 from cvfs.store.local import LocalStore
-from cvfs_server.check import CheckOptions, check
+from cvfs_server.check.check import CheckOptions, check
 
 FIXTURES = ("tiny.example.org", "tiny-shake128.example.org")
 TAGS = ("s1", "s2", "s3", "s4", "s5", "trunk", "trunk-previous")

@@ -8,8 +8,8 @@ from cvfs.format.manifest import Manifest
 from cvfs.hashes import ContentHash
 from cvfs.history import DEFAULT_BRANCH, Branch, History, Tag
 from cvfs.store.base import Store
-from cvfs_server.check_objects import inflate
-from cvfs_server.findings import Finding
+from cvfs_server.check.findings import Finding
+from cvfs_server.check.objects import inflate
 
 TAGS = "tag database"
 _MAX_HISTORY = 2**30

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cvfs.errors import Unpublishable
-from cvfs_server.dirtab import Dirtab
-from cvfs_server.dirtab import parse as parse_dirtab
+from cvfs_server.sources.dirtab import Dirtab
+from cvfs_server.sources.dirtab import parse as parse_dirtab
 
 MARKER = b".cvmfscatalog"
 DIRTAB = b".cvmfsdirtab"

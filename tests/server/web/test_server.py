@@ -20,8 +20,8 @@ import pytest
 from cvfs.client.repository import Repository
 from cvfs.errors import UsageError
 from cvfs_server.site import Site
-from cvfs_server.web import WebServer, serve
-from cvfs_server.web_conversation import Limits
+from cvfs_server.web.conversation import Limits
+from cvfs_server.web.server import WebServer, serve
 
 FQRN = "sw.example.org"
 LARGE = 300_000
@@ -491,7 +491,7 @@ def test_a_client_that_dribbles_is_cut_even_if_no_wait_is_long(connect, start, s
     os.truncate(storage_of(site) / "data/aa/large", 200_000_000)
     clock = itertools.count(step=5)
     monkeypatch.setattr(
-        "cvfs_server.web_conversation.time", SimpleNamespace(monotonic=lambda: next(clock), time=time.time)
+        "cvfs_server.web.conversation.time", SimpleNamespace(monotonic=lambda: next(clock), time=time.time)
     )
     client = connect(start(limits=Limits(stall=30, low_speed=2**40)))
     client.ask(f"/cvmfs/{FQRN}/data/aa/large")
@@ -526,7 +526,7 @@ def test_a_file_that_cannot_be_read_is_the_servers_fault(client, site, monkeypat
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cvfs_server.web_files.os.open", out_of_descriptors)
+        patch.setattr("cvfs_server.web.files.os.open", out_of_descriptors)
         assert client.get(f"/cvmfs/{FQRN}/data/aa/bb").status == 500
 
     assert "Too many open files" in caplog.text
@@ -540,8 +540,8 @@ def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection(client, monkey
     def shrinking(out: int, source: int, offset: int, count: int) -> int:
         return sendfile(out, source, offset, min(count, 1000)) if offset < 1000 else 0
 
-    monkeypatch.setattr("cvfs_server.web_conversation.os.sendfile", shrinking)
-    monkeypatch.setattr("cvfs_server.web_conversation.os.pread", lambda fd, count, offset: pread(fd, count - 1, offset))
+    monkeypatch.setattr("cvfs_server.web.conversation.os.sendfile", shrinking)
+    monkeypatch.setattr("cvfs_server.web.conversation.os.pread", lambda fd, count, offset: pread(fd, count - 1, offset))
     client.ask(f"/cvmfs/{FQRN}/{path}")
 
     with pytest.raises(http.client.IncompleteRead):

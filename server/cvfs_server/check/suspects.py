@@ -8,7 +8,7 @@ from typing import Any
 
 from cvfs.catalog.database import ForeignDatabase
 from cvfs.hashes import path_hash
-from cvfs_server.findings import Finding, fault
+from cvfs_server.check.findings import Finding, fault
 
 _NO_BYTES = "typeof({0}) NOT IN ('text', 'blob') OR instr(CAST({0} AS BLOB), X'00')"
 _NO_NUMBER = "typeof({0}) <> 'integer' OR {0} < 0"

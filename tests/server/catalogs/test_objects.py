@@ -11,7 +11,7 @@ from cvfs.compression import ZLIB
 from cvfs.errors import CorruptObject, MissingObject
 from cvfs.format.dirent import DirectoryEntry, Flag
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
-from cvfs_server.catalog_objects import CatalogObjects
+from cvfs_server.catalogs.objects import CatalogObjects
 from cvfs_server.storage.local import LocalStorage
 
 ROOT = DirectoryEntry(b"", 0o40755, 4096, 1, 0, 0, 0, 2, None, int(Flag.DIRECTORY))

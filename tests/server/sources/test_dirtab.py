@@ -3,7 +3,7 @@
 import pytest
 
 from cvfs.errors import Unpublishable
-from cvfs_server.dirtab import parse
+from cvfs_server.sources.dirtab import parse
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from cvfs.format.dirent import COMPRESSION_SHIFT, HASH_SHIFT
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs.store.base import Store, Wanted
 from cvfs.store.verified import Verified
-from cvfs_server.findings import Finding, fault
+from cvfs_server.check.findings import Finding, fault
 from cvfs_server.worker_pool import process_pool
 
 UNKNOWN_SIZE = -1

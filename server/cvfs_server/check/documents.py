@@ -19,8 +19,8 @@ from cvfs.hashes import ContentHash
 from cvfs.reflog import Reflog
 from cvfs.store.base import Store, fetch_document
 from cvfs.trust import TrustAnchors
-from cvfs_server.check_objects import write_bounded
-from cvfs_server.findings import Finding
+from cvfs_server.check.findings import Finding
+from cvfs_server.check.objects import write_bounded
 
 MANIFEST, WHITELIST, REFLOG = ".cvmfspublished", ".cvmfswhitelist", reflogs.NAME
 SOON = 7 * 86400

@@ -192,7 +192,7 @@ def test_a_failed_build_leaves_nothing_open(own, monkeypatch):
     own.publish()
     (own.tree / "a/b/file").write_text("changed")
     (own.tree / "gone").write_text("x")
-    monkeypatch.setattr("cvfs_server.catalog_edit.CatalogEdit.set_property", _raise)
+    monkeypatch.setattr("cvfs_server.catalogs.edit.CatalogEdit.set_property", _raise)
     with pytest.raises(KeyError):
         own.publish()
     monkeypatch.undo()

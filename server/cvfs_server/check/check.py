@@ -14,11 +14,11 @@ from cvfs.format.signature import PublicKey
 from cvfs.hashes import ContentHash
 from cvfs.history import History
 from cvfs.store.base import Store
-from cvfs_server.check_documents import manifest_findings, metainfo_findings, reflog_findings, trust_findings
-from cvfs_server.check_objects import ObjectCheck, References, check_objects
-from cvfs_server.check_tags import TAGS, read_history, tag_findings
-from cvfs_server.check_tree import CatalogFiles, CatalogWalk
-from cvfs_server.findings import Finding
+from cvfs_server.check.documents import manifest_findings, metainfo_findings, reflog_findings, trust_findings
+from cvfs_server.check.findings import Finding
+from cvfs_server.check.objects import ObjectCheck, References, check_objects
+from cvfs_server.check.tags import TAGS, read_history, tag_findings
+from cvfs_server.check.tree import CatalogFiles, CatalogWalk
 
 Progress = Callable[[int], None]
 

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from cvfs.errors import Unpublishable
-from cvfs_server.scan import ScanRules, scan
+from cvfs_server.sources.scan import ScanRules, scan
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from cvfs import __version__
 from cvfs.errors import FormatError
-from cvfs_server.web_files import WebFile, WebFiles
-from cvfs_server.web_request import Request, parse_request
+from cvfs_server.web.files import WebFile, WebFiles
+from cvfs_server.web.request import Request, parse_request
 
 _log = logging.getLogger(__name__)
 _RECEIVE = 16 * 1024

@@ -12,7 +12,7 @@ from cvfs.format.dirent import Chunk, DirectoryEntry, Flag, content_flags, type_
 from cvfs_server.changes import Change, DirectoryChanges, Kind
 from cvfs_server.content import Content, StorageForm, pack_attributes
 from cvfs_server.ingest import Ingested
-from cvfs_server.scan import ScannedEntry
+from cvfs_server.sources.scan import ScannedEntry
 
 _SECOND = 10**9
 _CONTENT_BITS = int(Flag.CHUNKED) | 0x700 | 0x3800

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cvfs.catalog.schema import COUNTER_NAMES, Counters
 from cvfs.format.dirent import Chunk, DirectoryEntry, Flag
-from cvfs_server.findings import Finding, fault, shown
+from cvfs_server.check.findings import Finding, fault, shown
 
 Key = tuple[int, int]
 # Nothing on the machine could name a longer path, and a catalog whose directories lie in a circle has no end.

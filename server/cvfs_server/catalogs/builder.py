@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from cvfs.catalog.schema import Counters
 from cvfs.catalog.tree import CatalogTree
 from cvfs.format.dirent import DirectoryEntry, Flag, pack_hardlinks, type_flags
-from cvfs_server.catalog_edit import CatalogEdit
-from cvfs_server.catalog_objects import CatalogObjects, StoredCatalog
+from cvfs_server.catalogs.edit import CatalogEdit
+from cvfs_server.catalogs.objects import CatalogObjects, StoredCatalog
+from cvfs_server.catalogs.rows import Row, SettledDirectory
 from cvfs_server.changes import Kind, Removal
-from cvfs_server.rows import Row, SettledDirectory
-from cvfs_server.scan import ScannedCatalog
+from cvfs_server.sources.scan import ScannedCatalog
 
 Report = Callable[[str, bytes], None]
 

@@ -15,10 +15,10 @@ from cvfs.catalog.schema import Counters
 from cvfs.errors import FormatError, NotFound, StoreError, StoreFull
 from cvfs.format.dirent import DirectoryEntry, Flag
 from cvfs.store.base import Store
-from cvfs_server.check_catalog import CatalogCheck, Progress
-from cvfs_server.check_objects import References, inflate
-from cvfs_server.check_structure import counter_findings
-from cvfs_server.findings import Finding, fault, shown
+from cvfs_server.check.catalog import CatalogCheck, Progress
+from cvfs_server.check.findings import Finding, fault, shown
+from cvfs_server.check.objects import References, inflate
+from cvfs_server.check.structure import counter_findings
 
 MAX_CATALOG = 8 * 2**30
 _EXTERNAL = int(Flag.EXTERNAL)

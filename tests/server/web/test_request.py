@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvfs.errors import FormatError
-from cvfs_server.web_request import MAX_HEADERS, parse_request, path_segments
+from cvfs_server.web.request import MAX_HEADERS, parse_request, path_segments
 
 
 @pytest.mark.parametrize(

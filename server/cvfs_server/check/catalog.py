@@ -15,9 +15,10 @@ from cvfs.catalog.schema import Counters
 from cvfs.errors import FormatError
 from cvfs.format.dirent import DirectoryEntry, Flag
 from cvfs.hashes import DIGEST_SIZE, ObjectKind, parent_path, path_hash
-from cvfs_server.check_objects import UNKNOWN_SIZE, References
-from cvfs_server.check_rows import has_unknown_code, row_faults
-from cvfs_server.check_structure import (
+from cvfs_server.check.findings import Finding, fault, shown
+from cvfs_server.check.objects import UNKNOWN_SIZE, References
+from cvfs_server.check.rows import has_unknown_code, row_faults
+from cvfs_server.check.structure import (
     ChunkedFile,
     Directories,
     HardlinkGroups,
@@ -26,8 +27,7 @@ from cvfs_server.check_structure import (
     chunk_findings,
     counter_findings,
 )
-from cvfs_server.check_suspects import suspect_rows
-from cvfs_server.findings import Finding, fault, shown
+from cvfs_server.check.suspects import suspect_rows
 
 Progress = Callable[[int], None]
 

@@ -8,8 +8,8 @@ import pytest
 from cvfs.errors import StoreError, StoreFull, Unreachable
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.store.local import LocalStore
-from cvfs_server import check_objects
-from cvfs_server.check_objects import References
+from cvfs_server.check import objects as check_objects
+from cvfs_server.check.objects import References
 
 HELLO, BIG = "/files/hello.txt", "/chunked/random_1m"
 CHUNKS = "SELECT lower(hex(chunks.hash)) FROM chunks JOIN catalog USING (md5path_1, md5path_2) WHERE name = 'random_1m'"

@@ -1,0 +1,1 @@
+"""Catalogs being written: rows, files, objects."""

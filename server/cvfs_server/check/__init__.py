@@ -1,0 +1,1 @@
+"""A published repository against every rule of the format."""

@@ -1,0 +1,1 @@
+"""What a publish brings: trees, and other descriptions of changes, as ordered streams of listings."""
