@@ -1,25 +1,32 @@
-"""One publisher per repository: an advisory lock on a file of the spool area; a killed holder leaves nothing behind."""
+"""Advisory locks on files of the spool area; a killed holder leaves nothing behind, a worker process inherits none."""
 
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 
 from cvfs.errors import Locked, StoreFull
 
 _held: set[int] = set()
 _MAX_HOLDER = 200
+_PAUSE = 0.02
 
 
 @contextlib.contextmanager
-def publisher_lock(path: str, purpose: str) -> Iterator[None]:
-    """Hold the lock file for the time of the context. Raises Locked, naming the holder, at once if somebody else does."""
+def publisher_lock(path: str, purpose: str, patience: float = 0) -> Iterator[None]:
+    """Hold the lock file for the time of the context, after waiting at most `patience` seconds for it.
+
+    Raises Locked, naming the holder, if somebody else has it all that time.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise StoreFull(f"cannot use the lock file {path}: {error.strerror}") from error
     try:
-        _acquire(descriptor, path, purpose)
+        _acquire(descriptor, path, patience)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()}, {purpose}\n".encode(), 0)
         _held.add(descriptor)
         yield
     finally:
@@ -27,14 +34,33 @@ def publisher_lock(path: str, purpose: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, path: str, purpose: str) -> None:
+def is_free(path: str) -> bool:
+    """Whether nobody holds the lock file, or it is not there."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        return _try(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: str, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while not _try(descriptor):
+        if time.monotonic() >= deadline:
+            holder = os.pread(descriptor, _MAX_HOLDER, 0).decode("utf-8", "replace").strip() or "an unknown process"
+            raise Locked(f"locked by {holder} ({path}); wait for it, or end it")
+        time.sleep(_PAUSE)
+
+
+def _try(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, _MAX_HOLDER, 0).decode("utf-8", "replace").strip() or "an unknown process"
-        raise Locked(f"locked by {holder} ({path}); wait for it, or end it") from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()}, {purpose}\n".encode(), 0)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _let_go_in_child() -> None:

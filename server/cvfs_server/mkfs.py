@@ -17,12 +17,12 @@ from cvfs.hashes import ObjectKind
 from cvfs.history import History, Tag, advance
 from cvfs_server.catalogs.objects import CatalogObjects, StoredCatalog
 from cvfs_server.keys import generate_keys, write_new_file
+from cvfs_server.publishers import Publisher, publishing
 from cvfs_server.release import Revision, put_object, release
-from cvfs_server.repository import publishing
 from cvfs_server.resign import DEFAULT_DAYS, sign_new_whitelist
 from cvfs_server.settings import RepositorySettings, configuration_text
 from cvfs_server.site import Site
-from cvfs_server.storage.local import LocalStorage
+from cvfs_server.storage.choice import storage_of
 
 MASTER_REPLICA = ".cvmfs_master_replica"
 _ROOT_MODE = stat.S_IFDIR | 0o755
@@ -38,14 +38,14 @@ def mkfs(site: Site, settings: RepositorySettings, *, days: int = DEFAULT_DAYS, 
         raise UsageError(f"{settings.fqrn} exists already: remove it first, or choose another name")
     # First of all: what cannot be written down is refused before anything is made.
     text, now = configuration_text(settings), int(time.time())
-    storage = LocalStorage(settings.storage)
+    storage = storage_of(settings)
     with contextlib.ExitStack() as on_failure:
         # Keys that signed nothing are of no use, and would be in the way of the next attempt.
         _write_keys(site, settings.fqrn, on_failure)
         storage.create()
         sign_new_whitelist(site, settings, days, now)
-        with publishing(settings, "mkfs") as scratch:
-            manifest = _first_revision(site, settings, scratch, now)
+        with publishing(settings, "mkfs") as publisher:
+            manifest = _first_revision(site, settings, publisher, now)
         on_failure.pop_all()
     if replicable:
         storage.replace(MASTER_REPLICA, b"")
@@ -61,16 +61,16 @@ def _write_keys(site: Site, fqrn: str, on_failure: contextlib.ExitStack) -> None
         on_failure.callback(os.unlink, site.key(fqrn, kind))
 
 
-def _first_revision(site: Site, settings: RepositorySettings, scratch: str, now: int) -> Manifest:
-    storage = LocalStorage(settings.storage)
-    objects = CatalogObjects(storage, scratch, settings.algorithm, ZLIB)
+def _first_revision(site: Site, settings: RepositorySettings, publisher: Publisher, now: int) -> Manifest:
+    storage = publisher.storage
+    objects = CatalogObjects(storage, publisher.scratch, settings.algorithm, ZLIB)
     zero = _empty_root(objects, settings, 0, now, None)
     first = _empty_root(objects, settings, 1, now, zero)
     info = put_object(storage, settings.algorithm, ObjectKind.METAINFO, metainfo.serialise({}))
     head = Tag("", first.content, 1, now, "", first.size)
     history = advance(History(settings.fqrn), head, None, automatic=settings.auto_tag)
     revision = Revision(1, now, first, history, metainfo=info, forerunners=(zero.content,))
-    return release(site, settings, revision, scratch)
+    return release(site, settings, revision, publisher)
 
 
 def _empty_root(

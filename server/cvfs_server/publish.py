@@ -17,8 +17,9 @@ from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.catalogs.rows import Settlement
 from cvfs_server.changes import TrustRules, find_changes
 from cvfs_server.ingest import Ingest, Ingested
+from cvfs_server.publishers import publishing
 from cvfs_server.release import Revision, release
-from cvfs_server.repository import PublishedRepository, publishing
+from cvfs_server.repository import PublishedRepository
 from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
 from cvfs_server.sources.last_scan import DirectoryMemory, LastScan, Tree, keep_last_scan, load_last_scan
@@ -95,8 +96,9 @@ def publish(site: Site, fqrn: str, source: str | bytes, options: PublishOptions 
     started, tally = time.monotonic(), _Tally(options)
     path = os.path.realpath(os.fsencode(source))
     settings = load_settings(site, fqrn)
-    with publishing(settings, "publish") as scratch:
-        repository = PublishedRepository.open(site, fqrn)
+    with publishing(settings, "publish") as publisher:
+        scratch = publisher.scratch
+        repository = PublishedRepository.open(site, fqrn, publisher.storage)
         history = _history_for(repository, options)
         version = _next_version(repository)
         tree = Tree.at(path, xattrs=settings.xattrs)
@@ -105,7 +107,7 @@ def publish(site: Site, fqrn: str, source: str | bytes, options: PublishOptions 
         rules = ScanRules(settings.mtime_ns, settings.ignore_special_files, memory.recognise)
         where = _Source(path, rules, TrustRules(last.started_ns, options.trust_mtime))
         root, contents = _build(repository, where, scratch, version, tally)
-        release(site, settings, _revision(repository, history, root, version, options), scratch)
+        release(site, settings, _revision(repository, history, root, version, options), publisher)
         keep_last_scan(settings.spool, str(root.content), tree, LastScan(scanned_at, memory.directories))
     return PublishReport(
         fqrn,

@@ -17,10 +17,12 @@ from cvfs.reflog import Reflog
 from cvfs.store.base import fetch_document
 from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.keys import load_private_key, read_key_file
-from cvfs_server.repository import MANIFEST, write_state
+from cvfs_server.publishers import Publisher
+from cvfs_server.repository import MANIFEST
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
-from cvfs_server.storage.local import LocalStorage
+from cvfs_server.state import write_state
+from cvfs_server.storage.base import Storage
 
 REFLOG = ".cvmfsreflog"
 _MAX_REFLOG = 256 * 2**20
@@ -42,9 +44,9 @@ class Revision:
     forerunners: tuple[ContentHash, ...] = ()
 
 
-def release(site: Site, settings: RepositorySettings, revision: Revision, scratch: str) -> Manifest:
+def release(site: Site, settings: RepositorySettings, revision: Revision, publisher: Publisher) -> Manifest:
     """Publish a revision whose objects and catalogs are stored. Raises StoreFull, NotFound for a missing key."""
-    storage = LocalStorage(settings.storage)
+    storage = publisher.storage
     certificate = put_object(
         storage, settings.algorithm, ObjectKind.CERTIFICATE, read_key_file(site.key(settings.fqrn, "crt"))
     )
@@ -62,13 +64,13 @@ def release(site: Site, settings: RepositorySettings, revision: Revision, scratc
         metainfo=revision.metainfo,
     )
     named = (*revision.forerunners, revision.root.content, certificate, history, revision.metainfo)
-    digest = _extend_reflog(storage, settings, [c for c in named if c], revision, scratch)
+    digest = _extend_reflog(storage, settings, [c for c in named if c], revision, publisher.scratch)
     manifest = dataclasses.replace(manifest, reflog=digest)
     switch(site, settings, storage, manifest)
     return manifest
 
 
-def switch(site: Site, settings: RepositorySettings, storage: LocalStorage, manifest: Manifest) -> None:
+def switch(site: Site, settings: RepositorySettings, storage: Storage, manifest: Manifest) -> None:
     """Sign a manifest and put it in place of the old one, in one atomic act, once everything else is on the disk."""
     key = load_private_key(site.key(settings.fqrn, "key"))
     document = sign_manifest(manifest.serialise(), settings.algorithm, key)
@@ -76,7 +78,7 @@ def switch(site: Site, settings: RepositorySettings, storage: LocalStorage, mani
     storage.replace(MANIFEST, document)
 
 
-def put_object(storage: LocalStorage, algorithm: Algorithm, kind: ObjectKind, content: bytes) -> ContentHash:
+def put_object(storage: Storage, algorithm: Algorithm, kind: ObjectKind, content: bytes) -> ContentHash:
     """Store a small document as an object: always zlib level 6, replicas compress it again (section 3.3)."""
     stored = ZLIB.encode(content)
     named = ContentHash.of(stored, algorithm, kind)
@@ -85,7 +87,7 @@ def put_object(storage: LocalStorage, algorithm: Algorithm, kind: ObjectKind, co
 
 
 def _extend_reflog(
-    storage: LocalStorage, settings: RepositorySettings, named: list[ContentHash], revision: Revision, scratch: str
+    storage: Storage, settings: RepositorySettings, named: list[ContentHash], revision: Revision, scratch: str
 ) -> ContentHash:
     """Write down the root objects; returns the digest of the new file, which the spool area keeps too."""
     path = f"{scratch}/reflog"
@@ -103,7 +105,7 @@ def _extend_reflog(
     return digest
 
 
-def _fetch_reflog(storage: LocalStorage, path: str, previous: Manifest | None, fqrn: str) -> None:
+def _fetch_reflog(storage: Storage, path: str, previous: Manifest | None, fqrn: str) -> None:
     """The present reflog as a private file, or a new one.
 
     A publisher that was killed between reflog and manifest leaves a digest that does not match: what counts is that the
@@ -119,7 +121,7 @@ def _fetch_reflog(storage: LocalStorage, path: str, previous: Manifest | None, f
     with Reflog.open(path) as log:
         known = {reference.content for reference in log.references()}
     if previous and not known.issuperset(_roots(previous)):
-        raise FormatError(f"{storage.base}/{REFLOG}: lacks what the manifest names, restore it from a backup")
+        raise FormatError(f"{storage.place}/{REFLOG}: lacks what the manifest names, restore it from a backup")
 
 
 def _add_manifest(path: str, manifest: Manifest) -> None:

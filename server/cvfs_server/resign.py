@@ -14,11 +14,12 @@ from cvfs.store.base import fetch_document
 from cvfs.trust import TrustAnchors, certificate_to_fetch
 from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.keys import load_private_key, read_key_file
+from cvfs_server.publishers import publishing
 from cvfs_server.release import Revision, release
-from cvfs_server.repository import MANIFEST, WHITELIST, PublishedRepository, publishing
+from cvfs_server.repository import MANIFEST, WHITELIST, PublishedRepository
 from cvfs_server.settings import RepositorySettings, load_settings
 from cvfs_server.site import Site
-from cvfs_server.storage.local import LocalStorage
+from cvfs_server.storage.choice import storage_of
 
 DEFAULT_DAYS = 30
 _DAY = 86400
@@ -36,13 +37,13 @@ def resign_whitelist(site: Site, fqrn: str, days: int = DEFAULT_DAYS) -> Whiteli
 def resign_manifest(site: Site, fqrn: str) -> Manifest:
     """Sign the present revision again, for instance after the repository's key was replaced."""
     settings = load_settings(site, fqrn)
-    with publishing(settings, "resign") as scratch:
+    with publishing(settings, "resign") as publisher:
         manifest = _vouched_manifest(site, settings)
-        repository = PublishedRepository(site, settings, LocalStorage(settings.storage), manifest)
+        repository = PublishedRepository(site, settings, publisher.storage, manifest)
         root = StoredCatalog(manifest.root_catalog, manifest.root_size)
         now = max(int(time.time()), manifest.timestamp)
         revision = Revision(manifest.revision, now, root, repository.history(), manifest, manifest.metainfo)
-        return release(site, settings, revision, scratch)
+        return release(site, settings, revision, publisher)
 
 
 def _vouched_manifest(site: Site, settings: RepositorySettings) -> Manifest:
@@ -50,7 +51,7 @@ def _vouched_manifest(site: Site, settings: RepositorySettings) -> Manifest:
 
     Raises TrustError; after a change of keys the manifest has to be signed before the whitelist is.
     """
-    storage = LocalStorage(settings.storage)
+    storage = storage_of(settings)
     document = fetch_document(storage, MANIFEST)
     anchors = TrustAnchors(settings.fqrn, (load_public_key(read_key_file(site.key(settings.fqrn, "pub"))),))
     certificate = fetch_document(storage, certificate_to_fetch(document).path)
@@ -66,5 +67,5 @@ def sign_new_whitelist(site: Site, settings: RepositorySettings, days: int, now:
     whitelist = Whitelist(stamp(now), stamp(now + days * _DAY), settings.fqrn, (fingerprint,))
     master = load_private_key(site.key(settings.fqrn, "masterkey"))
     document = sign_whitelist(whitelist.serialise(), settings.algorithm, master)
-    LocalStorage(settings.storage).replace(WHITELIST, document)
+    storage_of(settings).replace(WHITELIST, document)
     return whitelist

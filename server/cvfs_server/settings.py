@@ -22,7 +22,10 @@ _MAX_CONFIGURATION = 2**20
 
 @dataclass(frozen=True, slots=True)
 class RepositorySettings:
-    """How a repository is published. `ttl` in seconds, `auto_tag_timespan` a date text or empty, places are paths."""
+    """How a repository is published. `auto_tag_timespan` is a date text or empty, places are paths.
+
+    In seconds: `ttl`, and `lock_timeout`, how long the lock of another publisher is waited for.
+    """
 
     fqrn: str
     storage: str
@@ -41,6 +44,7 @@ class RepositorySettings:
     auto_tag_timespan: str = ""
     garbage_collection: bool = True
     ttl: int = DEFAULT_TTL
+    lock_timeout: int = 300
 
     def __post_init__(self) -> None:
         check_fqrn(self.fqrn)
@@ -114,6 +118,7 @@ def configuration_text(settings: RepositorySettings) -> str:
         "CVMFS_AUTOCATALOGS": False,
         "CVMFS_VIRTUAL_DIR": False,
         "CVMFS_REPOSITORY_TTL": settings.ttl,
+        "CVFS_LOCK_TIMEOUT": settings.lock_timeout,
     }
     return "# Created by cvfs-server.\n" + "".join(f"{key}={_quoted(value)}\n" for key, value in parameters.items())
 
@@ -194,4 +199,5 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
         auto_tag_timespan=parameters.text("CVMFS_AUTO_TAG_TIMESPAN", ""),
         garbage_collection=parameters.flag("CVMFS_GARBAGE_COLLECTION", default=False),
         ttl=parameters.number("CVMFS_REPOSITORY_TTL", DEFAULT_TTL),
+        lock_timeout=parameters.number("CVFS_LOCK_TIMEOUT", default.lock_timeout),
     )

@@ -248,7 +248,8 @@ def test_a_time_span_without_sense(new_repository, text):
     assert own.manifest().revision == 1
 
 
-def test_one_at_a_time(own):
+def test_one_at_a_time(new_repository):
+    own = new_repository(lock_timeout=0)
     with (
         publisher_lock(f"{own.settings.spool}/publish.lock", "publish"),
         pytest.raises(Locked, match="locked by process"),

@@ -61,12 +61,13 @@ def test_hollow_objects_of_a_machine_that_went_down_are_discarded(site, source, 
     assert len(hollow) == 2
     for path in hollow:
         os.truncate(path, 0)
-    mark = f"{site.spool(FQRN)}/unfinished"
-    with open(mark, "w", encoding="ascii") as file:
+    marks = f"{site.spool(FQRN)}/publishers"
+    (mark,) = [name for name in os.listdir(marks) if not name.endswith(".lock")]
+    with open(f"{marks}/{mark}", "w", encoding="ascii") as file:
         file.write("another start of the machine")
     (source / "lost").rename(source.parent / "lost")
     publish(site, FQRN, str(source))
-    assert not os.path.exists(mark)
+    assert os.listdir(marks) == []
     (source.parent / "lost").rename(source / "lost")
     publish(site, FQRN, str(source))
     assert_sound(site)

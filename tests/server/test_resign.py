@@ -80,6 +80,7 @@ def test_a_missing_key_is_named(own, sign, kind):
 
 
 @pytest.mark.parametrize("sign", [resign_whitelist, resign_manifest])
-def test_not_beside_another_publisher(own, sign):
+def test_not_beside_another_publisher(new_repository, sign):
+    own = new_repository(lock_timeout=0)
     with publisher_lock(f"{own.settings.spool}/publish.lock", "publish"), pytest.raises(Locked):
         sign(own.site, own.fqrn)

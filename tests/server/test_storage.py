@@ -114,11 +114,20 @@ def test_discard(storage):
         storage.discard("data/ab")
 
 
-def test_a_successor_clears_the_staging_area(storage):
+def test_what_a_dead_publisher_left_is_told_from_what_others_write(storage):
     storage.start_upload().write(b"left over")
-    storage.put(PATH, b"content")
-    assert storage.clear_transaction_area() == 1
-    assert storage.clear_transaction_area() == 0
+    dead, living = storage.staged_by("dead"), storage.staged_by("living")
+    dead.start_upload().write(b"left over")
+    upload = living.start_upload()
+    upload.write(b"content")
+    storage.clear_staging("dead")
+    assert len(_staged(storage)) == 2
+    upload.commit(PATH)
+    living.clear_staging("living")
+    storage.clear_staging("nobody")
+    assert len(_staged(storage)) == 1
+    storage.clear_staging("")
+    assert _staged(storage) == []
     assert storage.has(PATH)
 
 

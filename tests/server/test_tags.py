@@ -96,6 +96,7 @@ def test_names_are_removed_together_or_not_at_all(own):
     assert own.check() == []
 
 
-def test_not_beside_another_publisher(own):
+def test_not_beside_another_publisher(new_repository):
+    own = new_repository(lock_timeout=0)
     with publisher_lock(f"{own.settings.spool}/publish.lock", "publish"), pytest.raises(Locked):
         add_tag(own.site, own.fqrn, "v1")

@@ -93,8 +93,9 @@ class Victims:
             assert repository.number == report.revision
         assert self.own.check() == []
         assert os.listdir(self.own.storage / "data" / "txn") == []
-        left = {"publish.lock", "reflog.chksum", "last_scan"}
+        left = {"publish.lock", "publishers.lock", "publishers", "tmp", "reflog.chksum", "last_scan"}
         assert set(os.listdir(self.own.settings.spool)) <= left
+        assert os.listdir(f"{self.own.settings.spool}/publishers") == os.listdir(f"{self.own.settings.spool}/tmp") == []
 
 
 @pytest.fixture

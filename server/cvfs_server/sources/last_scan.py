@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from cvfs.errors import Unpublishable
 from cvfs.hashes import path_hash
-from cvfs_server.repository import write_state
+from cvfs_server.state import write_state
 
 _NAME = "last_scan"
 _PAIR = struct.Struct("<qQ")

@@ -27,6 +27,17 @@ class Upload(Protocol):
 class Storage(Store, Protocol):
     """A repository that can be written. Copies of it work in other processes."""
 
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+
+    @property
+    def parallel(self) -> int:
+        """How many objects one process should have on their way at a time: 1 where writing does not wait for a network."""
+
+    def create(self) -> None:
+        """Make what an empty repository needs (FORMAT section 1.2). Raises StoreFull."""
+
     def put(self, path: str, data: Bytes) -> bool:
         """Keep one object; False if it was there before. Raises StoreFull."""
 
@@ -36,11 +47,20 @@ class Storage(Store, Protocol):
     def replace(self, path: str, data: Bytes) -> None:
         """Switch a mutable file to new bytes, atomically and durably. Raises StoreFull."""
 
-    def objects(self) -> Iterator[tuple[str, int]]:
-        """Path and stored size of everything below `data/`, the staging area left out, in no order."""
+    def objects(self, since: float = 0) -> Iterator[tuple[str, int]]:
+        """Path and stored size of everything below `data/`, the staging area left out, in no order.
+
+        With `since`, a Unix time, only what was written then or later.
+        """
 
     def discard(self, path: str) -> None:
         """Remove a file, if it is there. Raises StoreFull where that is not allowed."""
+
+    def staged_by(self, publisher: str) -> "Storage":
+        """The same storage for one publisher: what it leaves unfinished can be told from that of others."""
+
+    def clear_staging(self, publisher: str) -> None:
+        """Remove what a publisher that is dead left unfinished. Raises StoreFull."""
 
     def sync(self) -> None:
         """Return when everything written before will survive a power failure. Raises StoreFull."""

@@ -26,6 +26,21 @@ class LocalStorage:
     """The repository below the directory `base`. Copies of it work in other processes."""
 
     base: str
+    publisher: str = ""
+
+    @property
+    def place(self) -> str:
+        """The directory."""
+        return self.base
+
+    @property
+    def parallel(self) -> int:
+        """One after the other: a directory of this machine does not make anybody wait."""
+        return 1
+
+    def staged_by(self, publisher: str) -> "LocalStorage":
+        """The same repository, unfinished objects being in a staging directory of that publisher's own."""
+        return LocalStorage(self.base, publisher)
 
     def create(self) -> None:
         """Make the directories of an empty repository (FORMAT section 1.2)."""
@@ -56,9 +71,15 @@ class LocalStorage:
 
     def start_upload(self) -> "LocalUpload":
         """An object too large for memory. Raises StoreFull."""
-        temporary = f"{self.base}/{TRANSACTION_AREA}/{os.getpid()}.{next(_numbers)}"
+        staging = self._staging(self.publisher)
+        temporary = f"{staging}/{os.getpid()}.{next(_numbers)}"
         with _converted(temporary):
-            return LocalUpload(self, temporary, os.open(temporary, _WRITING, 0o666))
+            try:
+                descriptor = os.open(temporary, _WRITING, 0o666)
+            except FileNotFoundError:
+                os.makedirs(staging, exist_ok=True)
+                descriptor = os.open(temporary, _WRITING, 0o666)
+            return LocalUpload(self, temporary, descriptor)
 
     def replace(self, path: str, data: Bytes) -> None:
         """Switch a mutable file to new bytes, atomically and durably. Raises StoreFull."""
@@ -91,14 +112,15 @@ class LocalStorage:
             except FileNotFoundError:
                 return
 
-    def clear_transaction_area(self) -> int:
-        """Remove what a killed publisher left; only its successor, who holds the lock, may. Returns how many files."""
-        removed = 0
-        with _converted(self.base), os.scandir(f"{self.base}/{TRANSACTION_AREA}") as files:
-            for file in files:
-                os.unlink(file.path)
-                removed += 1
-        return removed
+    def clear_staging(self, publisher: str) -> None:
+        """Remove what a publisher that is dead, or done, left unfinished."""
+        staging = self._staging(publisher)
+        with _converted(staging), contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(staging):
+                if publisher or not os.path.isdir(f"{staging}/{name}"):
+                    os.unlink(f"{staging}/{name}")
+            if publisher:
+                os.rmdir(staging)
 
     def sync(self) -> None:
         """Return when everything written before will survive a power failure. Raises StoreFull."""
@@ -108,6 +130,9 @@ class LocalStorage:
                 _sync_filesystem(descriptor)
             finally:
                 os.close(descriptor)
+
+    def _staging(self, publisher: str) -> str:
+        return f"{self.base}/{TRANSACTION_AREA}/{publisher}" if publisher else f"{self.base}/{TRANSACTION_AREA}"
 
     def _place(self, path: str) -> str:
         if path.startswith("/") or ".." in path.split("/"):

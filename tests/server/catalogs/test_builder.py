@@ -196,7 +196,7 @@ def test_a_failed_build_leaves_nothing_open(own, monkeypatch):
     with pytest.raises(KeyError):
         own.publish()
     monkeypatch.undo()
-    assert not os.path.exists(f"{own.settings.spool}/tmp")
+    assert os.listdir(f"{own.settings.spool}/tmp") == []
     descriptors = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd)]
     assert not [place for place in descriptors if own.settings.spool in place and "(deleted)" not in place]
     own.publish()

@@ -1,0 +1,33 @@
+"""Small files of a repository's spool area, replaced as a whole; knows none of their contents."""
+
+import os
+
+from cvfs.durable import replace_file
+from cvfs.errors import StoreFull
+
+_MAX_STATE = 2**16
+
+
+def write_state(path: str, data: bytes) -> None:
+    """Replace a small file. Raises StoreFull."""
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise StoreFull(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_state(path: str) -> bytes | None:
+    """A small file, None if there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MAX_STATE)
+    except FileNotFoundError:
+        return None
+
+
+def make_directory(path: str) -> None:
+    """Make a directory and what is above it, if it is not there. Raises StoreFull."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise StoreFull(f"cannot use {path}: {error.strerror}") from error
