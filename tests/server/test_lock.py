@@ -61,7 +61,7 @@ def test_a_worker_that_outlives_its_publisher_holds_nothing(path):
         publisher_lock(path, "publish").__enter__()
     _kill(pid)
     try:
-        with publisher_lock(path, "publish"):
+        with publisher_lock(path, "publish", 20):
             pass
     finally:
         os.kill(child, signal.SIGKILL)
