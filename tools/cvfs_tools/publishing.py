@@ -1,9 +1,7 @@
-"""cvfs-server mkfs, publish, resign, serve."""
+"""cvfs-server publish, serve."""
 
 import contextlib
-import dataclasses
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 
@@ -11,90 +9,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cvfs.chunking import ChunkSizes
-from cvfs.errors import FormatError, UsageError
-from cvfs.hashes import Algorithm
-from cvfs_server.mkfs import mkfs as make_repository
+from cvfs.errors import UsageError
 from cvfs_server.publish import PublishOptions, PublishReport
 from cvfs_server.publish import publish as publish_tree
-from cvfs_server.resign import DEFAULT_DAYS, resign_manifest, resign_whitelist
-from cvfs_server.settings import default_settings
 from cvfs_server.web.server import serve as start_server
 from cvfs_tools.running import shown, write_line
 from cvfs_tools.server_options import WORKERS, chosen_repository, site_at, site_options
 
-_COMPRESSION_NOTES = {
-    "zlib": "zlib level 6: every client reads it, byte-identical to the original's objects",
-    "zlib-fast": "fast deflate: every client reads it, seven times faster, a tenth larger",
-    "zstd": "zstd: fastest and small, but only cvfs clients read it",
-    "none": "stored as they are: every client reads it",
-}
 # What `publish -v` calls things, as the original prints them.
 _SHOWN_KINDS = {"add", "mod", "tou", "rem", "x-catalog-add", "x-catalog-rem"}
-_CHUNK_SIZES = re.compile(r"(\d+):(\d+):(\d+)")
-
-
-@click.command()
-@click.argument("fqrn")
-@click.option("-w", "--url", metavar="URL", help="URL under which clients find it")
-@click.option("-o", "--owner", metavar="USER", help="User who publishes (noted in server.conf)")
-@click.option("-a", "--hash-algorithm", default="sha1", help="sha1, rmd160 or shake128", show_default=True)
-@click.option("-Z", "--compression", default="zlib", help="zlib, zlib-fast, zstd or none", show_default=True)
-@click.option("-z", "--garbage-collection", is_flag=True, help="Allow garbage collection (always so)")
-@click.option("-g", "--no-autotags", is_flag=True, help="No generic tags at each publish")
-@click.option("-m", "--replicable", is_flag=True, help="Mark it as master of replicas (always so)")
-@click.option("--days", type=int, default=DEFAULT_DAYS, show_default=True, help="Validity of the whitelist")
-@click.option("--ttl", type=int, metavar="SECONDS", help="How long clients wait before they look for a new revision")
-@click.option("--chunk-sizes", metavar="MIN:AVG:MAX", help="Bytes of the pieces of large files")
-@site_options
-def mkfs(
-    fqrn: str,
-    *,
-    url: str | None,
-    owner: str | None,
-    hash_algorithm: str,
-    compression: str,
-    garbage_collection: bool,
-    no_autotags: bool,
-    replicable: bool,
-    days: int,
-    ttl: int | None,
-    chunk_sizes: str | None,
-    root: str,
-) -> None:
-    """Create the repository FQRN: keys, configuration, an empty first revision."""
-    del garbage_collection, replicable  # what users of the original ask for is the default here
-    site = site_at(root)
-    settings = dataclasses.replace(
-        default_settings(site, fqrn),
-        algorithm=_algorithm(hash_algorithm),
-        compression="zlib" if compression == "default" else compression,
-        auto_tag=not no_autotags,
-    )
-    settings = dataclasses.replace(
-        settings,
-        url=url or settings.url,
-        user=owner or settings.user,
-        ttl=settings.ttl if ttl is None else ttl,
-        chunk_sizes=_sizes(chunk_sizes) if chunk_sizes else settings.chunk_sizes,
-    )
-    make_repository(site, settings, days=days)
-    write_line(f"Repository {fqrn} created, compression is {_COMPRESSION_NOTES[settings.compression]}")
-    write_line(f"Clients need {site.key(fqrn, 'pub')}; keep {site.key(fqrn, 'masterkey')} in a safe place")
-
-
-def _algorithm(name: str) -> Algorithm:
-    try:
-        return Algorithm.named(name)
-    except FormatError as error:
-        raise UsageError(f"--hash-algorithm {name}: {error}") from error
-
-
-def _sizes(text: str) -> ChunkSizes:
-    match = _CHUNK_SIZES.fullmatch(text)
-    if not match:
-        raise UsageError(f"--chunk-sizes {text}: expected three numbers of bytes, MIN:AVG:MAX")
-    return ChunkSizes(*map(int, match.groups()))
 
 
 @click.command()
@@ -181,23 +104,6 @@ def _sentence(report: PublishReport) -> str:
     changes = f"{report.added} added, {report.modified} changed, {report.removed} removed"
     sizes = f"{report.bytes_in / 1e6:,.1f} MB read, {report.bytes_stored / 1e6:,.1f} MB in {report.objects} new objects"
     return f"{report.fqrn}: revision {report.revision} published in {report.seconds:.1f} s: {changes}; {sizes}"
-
-
-@click.command()
-@click.argument("fqrn", required=False)
-@click.option("-d", "--days", type=int, default=DEFAULT_DAYS, show_default=True, help="Validity of the whitelist")
-@click.option("-p", "--manifest", "sign_manifest", is_flag=True, help="Sign the manifest, not the whitelist")
-@click.option("-f", "--force", is_flag=True, help="Ask nothing (nothing is asked)")
-@site_options
-def resign(fqrn: str | None, *, days: int, sign_manifest: bool, force: bool, root: str) -> None:
-    """Sign the whitelist anew, before it expires; or the manifest, after a change of keys."""
-    del force
-    site = site_at(root)
-    name = chosen_repository(site, fqrn)
-    if sign_manifest:
-        write_line(f"{name}: manifest of revision {resign_manifest(site, name).revision} signed")
-    else:
-        write_line(f"{name}: whitelist valid until {resign_whitelist(site, name, days).expires} UTC")
 
 
 @click.command()

@@ -3,7 +3,7 @@
 import click
 
 from cvfs import __version__
-from cvfs_tools import checking, inspecting, publishing
+from cvfs_tools import checking, founding, inspecting, publishing, signing, tagging
 from cvfs_tools.running import Group
 
 
@@ -14,13 +14,13 @@ def main() -> None:
 
 
 for command in (
-    publishing.mkfs,
+    founding.mkfs,
     publishing.publish,
-    publishing.resign,
+    signing.resign,
     publishing.serve,
     inspecting.info,
     inspecting.list_repositories,
-    inspecting.tag,
+    tagging.tag,
     checking.check,
 ):
     main.add_command(command)
