@@ -22,6 +22,7 @@ SCHEMA_REVISION = 3
 TRUNK = "trunk"
 TRUNK_PREVIOUS = "trunk-previous"
 DEFAULT_BRANCH = ""
+_TRUNK_DESCRIPTION = "current HEAD"
 _PAGE_SIZE = 1024
 _LARGEST = 2**63 - 1
 _TAG_NAME = re.compile(r"[A-Za-z0-9._/:-]+")
@@ -128,6 +129,24 @@ class History:
             raise NotFound(f"{self.fqrn} has no tags on branch {branch!r}")
         return max(tags, key=_by_revision)
 
+    def without_idle_branches(self) -> "History":
+        """Without the branches that no tag is on; what left one of them belongs to its parent then (section 6)."""
+        used = {DEFAULT_BRANCH, *(tag.branch for tag in self.tags)}
+        parents = {branch.name: branch.parent for branch in self.branches}
+
+        def kept_parent(name: str | None) -> str | None:
+            seen = set()
+            while name is not None and name not in used:
+                # A database that came from elsewhere may go in circles.
+                if name in seen:
+                    return DEFAULT_BRANCH
+                seen.add(name)
+                name = parents.get(name, DEFAULT_BRANCH)
+            return name
+
+        kept = (replace(b, parent=kept_parent(b.parent)) for b in self.branches if b.name in used)
+        return replace(self, branches=tuple(kept))
+
     def newest_first(self) -> list[Tag]:
         """All tags, the highest revision first."""
         return sorted(self.tags, key=lambda tag: (-tag.revision, tag.name))
@@ -181,7 +200,7 @@ def advance(
     user's tag exists.
     """
     moved = replace(history, tags=tuple(_moved_trunk(history.tags, keep_automatic_since)), predecessor=predecessor)
-    moved = moved.with_tag(replace(head, name=TRUNK, description="current HEAD"))
+    moved = moved.with_tag(replace(head, name=TRUNK, description=_TRUNK_DESCRIPTION))
     if head.name:
         return moved.with_tag(head)
     return moved.with_tag(replace(head, name=_made_up(moved, head.timestamp))) if automatic else moved
@@ -190,14 +209,25 @@ def advance(
 def roll_back(history: History, name: str, head: Tag, predecessor: ContentHash | None) -> History:
     """The tags after the revision called `name` was published again as `head`, the newest one (section 6).
 
-    Tags of later revisions of the default branch are gone; `name` and `trunk` point to `head`. Raises NotFound.
+    Tags of later revisions of the default branch are gone; `name` and `trunk` point to `head`. There is no
+    `trunk-previous` any more, so that nothing can be undone twice. Raises NotFound.
     """
     target = history.find(name)
     kept = [tag for tag in history.tags if tag.branch != DEFAULT_BRANCH or tag.revision <= target.revision]
-    kept = [tag for tag in kept if tag.name not in {name, TRUNK}]
-    again = replace(head, name=name, description=target.description)
-    trunk = () if name == TRUNK else (replace(head, name=TRUNK, description="current HEAD"),)
-    return replace(history, tags=(*kept, *trunk, again), predecessor=predecessor)
+    kept = [tag for tag in kept if tag.name not in {name, TRUNK, TRUNK_PREVIOUS}]
+    trunk = replace(head, name=TRUNK, description=_TRUNK_DESCRIPTION)
+    again = () if name in {TRUNK, TRUNK_PREVIOUS} else (replace(head, name=name, description=target.description),)
+    return replace(history, tags=(*kept, trunk, *again), predecessor=predecessor)
+
+
+def put_on_branch(history: History, tag: Tag, parent: str, predecessor: ContentHash | None) -> History:
+    """The tags after `tag` was published on its branch, which leaves `parent` there if it is new (section 6).
+
+    `trunk` stays what it is. Raises UsageError for names that are taken, not allowed or unknown.
+    """
+    if all(branch.name != tag.branch for branch in history.branches):
+        history = history.with_branch(Branch(tag.branch, parent, tag.revision))
+    return replace(history.with_tag(tag), predecessor=predecessor)
 
 
 def _moved_trunk(tags: Iterable[Tag], keep_automatic_since: int) -> Iterator[Tag]:

@@ -13,7 +13,7 @@ from cvfs.errors import FormatError, NotFound, UsageError
 from cvfs.format import manifest
 from cvfs.format.signature import split_signed
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
-from cvfs.history import Branch, History, Tag, advance, roll_back
+from cvfs.history import Branch, History, Tag, advance, put_on_branch, roll_back
 
 FQRN = "tiny.example.org"
 NAMES = (FQRN, "tiny-shake128.example.org")
@@ -405,3 +405,55 @@ def test_rolling_back_to_trunk_itself():
     history = advance(History(FQRN), tag("v1", 1), None)
     rolled = roll_back(history, "trunk", tag("", 2), None)
     assert {(tag.name, tag.revision) for tag in rolled.tags} == {("v1", 1), ("trunk", 2)}
+
+
+def test_the_last_publish_is_undone_once():
+    """By the default target, which is gone afterwards as the original removes it."""
+    history = advance(advance(History(FQRN), tag("v1", 1), None), tag("v2", 2), None)
+    rolled = roll_back(history, "trunk-previous", tag("", 3), None)
+    assert {(tag.name, tag.revision) for tag in rolled.tags} == {("v1", 1), ("trunk", 3)}
+    again = advance(rolled, tag("v3", 4), None)
+    assert {(tag.name, tag.revision) for tag in again.tags} == {
+        ("v1", 1),
+        ("trunk-previous", 3),
+        ("trunk", 4),
+        ("v3", 4),
+    }
+
+
+def test_a_target_as_old_as_the_undo_target_leaves_no_undo_target():
+    history = advance(advance(History(FQRN), tag("v1", 1), None), tag("v2", 2), None)
+    rolled = roll_back(history, "v1", tag("", 3), None)
+    assert {(tag.name, tag.revision) for tag in rolled.tags} == {("v1", 3), ("trunk", 3)}
+
+
+def test_a_tag_on_a_branch():
+    history = advance(History(FQRN), tag("v1", 5), None)
+    side = put_on_branch(history, tag("s1", 6, branch="side"), "", BEFORE)
+    assert side.branches == (*history.branches, Branch("side", "", 6))
+    assert side.tags == (*history.tags, tag("s1", 6, branch="side"))
+    assert side.predecessor == BEFORE
+    further = put_on_branch(side, tag("s2", 7, branch="side"), "side", None)
+    assert further.branches == side.branches
+    assert further.head("side").name == "s2"
+    assert History.parse(further.serialise()) == further
+    for refused in (tag("s1", 8, branch="side"), tag("s3", 8, branch="a b"), tag("a b", 8, branch="side")):
+        with pytest.raises(UsageError):
+            put_on_branch(side, refused, "side", None)
+    with pytest.raises(UsageError, match="nowhere"):
+        put_on_branch(history, tag("s1", 6, branch="side"), "nowhere", None)
+
+
+def test_branches_without_tags_vanish():
+    chain = (Branch("", None, 0), Branch("a", "", 1), Branch("b", "a", 2), Branch("c", "b", 3), Branch("d", "", 4))
+    history = History(FQRN, (tag("one", 1), tag("three", 3, branch="c")), chain)
+    pruned = history.without_idle_branches()
+    assert pruned.branches == (Branch("", None, 0), Branch("c", "", 3))
+    assert pruned.without_idle_branches() == pruned
+    assert replace(history, tags=()).without_idle_branches().branches == chain[:1]
+
+
+def test_branches_in_a_circle_do_not_hold_up():
+    circle = (Branch("", None, 0), Branch("a", "b", 1), Branch("b", "a", 1), Branch("c", "a", 2))
+    history = History(FQRN, (tag("one", 1), tag("two", 2, branch="c")), circle)
+    assert history.without_idle_branches().branches == (Branch("", None, 0), Branch("c", "", 2))
