@@ -24,7 +24,8 @@ _MAX_CONFIGURATION = 2**20
 class RepositorySettings:
     """How a repository is published. `auto_tag_timespan` is a date text or empty, places are paths.
 
-    In seconds: `ttl`, and `lock_timeout`, how long the lock of another publisher is waited for.
+    In seconds: `ttl`, and `lock_timeout`, how long the lock of another publisher is waited for. `statistics_db` is empty for
+    the usual place, rows older than `statistics_days` are forgotten (0: never).
     """
 
     fqrn: str
@@ -45,6 +46,10 @@ class RepositorySettings:
     garbage_collection: bool = True
     ttl: int = DEFAULT_TTL
     lock_timeout: int = 300
+    statistics_db: str = ""
+    statistics_days: int = 365
+    print_statistics: bool = False
+    extended_gc_stats: bool = False
 
     def __post_init__(self) -> None:
         check_fqrn(self.fqrn)
@@ -200,4 +205,8 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
         garbage_collection=parameters.flag("CVMFS_GARBAGE_COLLECTION", default=False),
         ttl=parameters.number("CVMFS_REPOSITORY_TTL", DEFAULT_TTL),
         lock_timeout=parameters.number("CVFS_LOCK_TIMEOUT", default.lock_timeout),
+        statistics_db=parameters.text("CVMFS_STATISTICS_DB", ""),
+        statistics_days=parameters.number("CVMFS_STATS_DB_DAYS_TO_KEEP", default.statistics_days),
+        print_statistics=parameters.flag("CVMFS_PRINT_STATISTICS", default=False),
+        extended_gc_stats=parameters.flag("CVMFS_EXTENDED_GC_STATS", default=False),
     )
