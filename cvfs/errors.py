@@ -12,6 +12,7 @@
         ├── NotFound, NotADirectory, IsADirectory, NotALink, NoSuchAttribute, ReadOnly
         ├── Unpublishable        an entry of a source tree cannot be published faithfully
         ├── Locked               somebody else holds the repository
+        ├── Conflict             somebody else published something different at the same paths
         ├── MountError           the kernel or fusermount refused to mount or unmount
         └── UsageError           a parameter or an argument makes no sense
 
@@ -21,6 +22,7 @@ failed, where, what to do.
 
 import enum
 import errno
+from collections.abc import Sequence
 
 
 class CvfsError(Exception):
@@ -137,6 +139,24 @@ class Locked(PathError):
 
     errno = errno.EBUSY
     exit_status = 17
+
+
+class Conflict(PathError):
+    """Another publisher was first at `paths`, with something else; what it published stands."""
+
+    errno = errno.ESTALE
+    exit_status = 18
+    _SHOWN = 10
+
+    def __init__(self, paths: Sequence[bytes]) -> None:
+        shown = ", ".join(path.decode("utf-8", "backslashreplace") or "/" for path in paths[: self._SHOWN])
+        more = f" and {len(paths) - self._SHOWN} more" if len(paths) > self._SHOWN else ""
+        count = f"{len(paths)} path" + ("s" if len(paths) > 1 else "")
+        super().__init__(
+            f"{count} changed here and, differently, in the revision published meanwhile: {shown}{more}; "
+            "nothing was published: begin anew from that revision, or change these paths in the same way"
+        )
+        self.paths = tuple(paths)
 
 
 class MountError(PathError):

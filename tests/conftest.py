@@ -33,7 +33,8 @@ from cvfs.store.local import LocalStore
 from cvfs_server.check.check import CheckOptions, check
 from cvfs_server.check.findings import Finding
 from cvfs_server.mkfs import mkfs
-from cvfs_server.publish import PublishOptions, PublishReport, publish
+from cvfs_server.publish import PublishOptions, PublishReport
+from cvfs_server.publish_tree import TreeOptions, publish_tree
 from cvfs_server.settings import RepositorySettings, default_settings
 from cvfs_server.site import Site
 
@@ -246,9 +247,12 @@ class OwnRepository:
         self.url = f"file://{settings.storage}"
         self.public_key = self.site.key(settings.fqrn, "pub")
 
-    def publish(self, tree: Path | None = None, **options: Any) -> PublishReport:
+    def publish(
+        self, tree: Path | None = None, *, to: bytes = b"", trust_mtime: bool = False, **options: Any
+    ) -> PublishReport:
         """Publish the tree, or another one."""
-        return publish(self.site, self.fqrn, os.fsencode(tree or self.tree), PublishOptions(**options))
+        source, chosen = os.fsencode(tree or self.tree), TreeOptions(to, trust_mtime)
+        return publish_tree(self.site, self.fqrn, source, PublishOptions(**options), chosen)
 
     def open(self, tag: str | None = None) -> Repository:
         """What clients see; to be closed."""

@@ -1,4 +1,4 @@
-"""The source tree against the published catalogs, one directory at a time; reads no contents, writes nothing.
+"""Listings against the published catalogs, one directory at a time; reads no contents, writes nothing.
 
 A row moves between catalogs when its directory is governed by another one than before: that is how a new marker splits a
 catalog and a removed one dissolves it. Source: FORMAT sections 5.6, 5.10, 5.13.
@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from cvfs.catalog.tree import CatalogTree
 from cvfs.format.dirent import DirectoryEntry
-from cvfs_server.sources.scan import Listing, ScannedCatalog, ScannedEntry
+from cvfs_server.sources.base import ScannedEntry
+from cvfs_server.sources.walk import Listing, ScannedCatalog
 
 _LINKS_MASK = 0xFFFFFFFF
 # The kernel stamps with a coarse clock, and some file systems only with whole seconds.
@@ -96,8 +97,10 @@ class _Comparison:
         self._trust = trust
 
     def compare(self, listing: Listing) -> DirectoryChanges:
-        rows = {row.name: row for row in self._published.listing(listing.path)}
-        before = self._published.governing(listing.path).path
+        rows = listing.published
+        if rows is None:
+            rows = {row.name: row for row in self._published.listing(listing.path)}
+        before = listing.before
         moved = bool(rows) and before != listing.catalog.mountpoint
         result = DirectoryChanges(
             listing.path, listing.catalog, before if moved else None, own=self._compare_own(listing)
@@ -134,21 +137,21 @@ class _Comparison:
         self, path: bytes, entry: ScannedEntry, row: DirectoryEntry | None, hardlinks: int | None, *, covered: bool
     ) -> Change | None:
         if row is None:
-            return Change(Kind.ADD, path, entry, None, entry.is_regular, hardlinks)
+            return Change(Kind.ADD, path, entry, None, _must_be_read(entry), hardlinks)
         if (entry.mode ^ row.mode) & 0o170000:
-            return Change(Kind.MODIFY, path, entry, row, entry.is_regular, hardlinks)
+            return Change(Kind.MODIFY, path, entry, row, _must_be_read(entry), hardlinks)
         same = (
             row[1:7] == entry[1:7]
             and row.hardlinks == hardlinks
             and row.is_mountpoint == entry.is_mountpoint
             and not row.is_external
         )
-        if same and covered:
+        if same and (covered or entry.kept):
             return None
         return Change(Kind.TOUCH, path, entry, row, self._must_read(entry, row, covered=covered), hardlinks)
 
     def _must_read(self, entry: ScannedEntry, row: DirectoryEntry, *, covered: bool) -> bool:
-        if not entry.is_regular:
+        if not _must_be_read(entry):
             return False
         # Size and time stamps, external files being looked at always: their content is not in the repository.
         same = row[2:5] == entry[2:5] and not row.is_external
@@ -181,6 +184,10 @@ class _Comparison:
                 yield Removal(child_path, child, mountpoint)
                 if child.is_directory and not child.is_bind_mountpoint:
                     pending.append(child_path)
+
+
+def _must_be_read(entry: ScannedEntry) -> bool:
+    return entry.is_regular and entry.known is None
 
 
 def _read_together(changes: list[Change]) -> None:

@@ -15,6 +15,7 @@ from cvfs.errors import FormatError, Unpublishable
 from cvfs.format.dirent import Chunk
 from cvfs.format.xattrs import pack
 from cvfs.hashes import Algorithm, Bytes, ContentHash, ObjectKind, new_hasher
+from cvfs_server.sources.base import Part, Place
 from cvfs_server.storage.base import Storage
 
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -66,46 +67,55 @@ class ContentReader:
         self._form = form
         self._encoder = encoder_named(form.compression)
 
-    def take(self, path: bytes | None) -> Content:
-        """The content of the source file `path`, its objects being stored; None is an empty file that exists nowhere.
+    def take(self, place: Place | None) -> Content:
+        """The content of a file, its objects being stored; None is an empty file that exists nowhere.
 
         Raises Unpublishable, naming the path, if it cannot be read, is no regular file or does not hold still.
         """
-        if path is None:
+        if place is None:
             return self._take_small(b"", None, 0)
+        path = place.path
         try:
             for _ in range(_ATTEMPTS):
                 try:
-                    return self._take_once(path)
+                    return self._take_once(path, place.part)
                 except _Unstable:
                     continue
         except OSError as error:
             raise _refused(path, str(error.strerror)) from error
         raise _refused(path, f"changed while it was read, {_ATTEMPTS} times")
 
-    def _take_once(self, path: bytes) -> Content:
+    def _take_once(self, path: bytes, part: Part | None) -> Content:
         descriptor = os.open(path, _READING)
         try:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
                 raise _refused(path, "is no longer a regular file")
-            packed = pack_attributes(descriptor, path) if self._form.xattrs else None
-            content = self._take_open(descriptor, before, packed)
+            if part:
+                content = self._take_part(descriptor, part)
+            else:
+                packed = pack_attributes(descriptor, path) if self._form.xattrs else None
+                content = self._take_open(descriptor, before.st_size, packed, before.st_mtime_ns)
             if _state(before) != _state(os.fstat(descriptor)):
                 raise _Unstable
             return content
         finally:
             os.close(descriptor)
 
-    def _take_open(self, descriptor: int, status: os.stat_result, packed: bytes | None) -> Content:
-        size = status.st_size
+    def _take_part(self, descriptor: int, part: Part) -> Content:
+        os.lseek(descriptor, part.offset, os.SEEK_SET)
+        return self._take_open(descriptor, part.size, part.xattr, part.mtime_ns, is_part=True)
+
+    def _take_open(
+        self, descriptor: int, size: int, packed: bytes | None, mtime_ns: int, *, is_part: bool = False
+    ) -> Content:
         chunking = self._form.chunking
         if size > _SMALL or (chunking and size > chunking.minimum):
-            return self._take_large(descriptor, size, packed, status.st_mtime_ns)
-        data = os.read(descriptor, size + 1)
+            return self._take_large(descriptor, size, packed, mtime_ns, is_part=is_part)
+        data = os.read(descriptor, size + (not is_part))
         if len(data) != size:
             raise _Unstable
-        return self._take_small(data, packed, status.st_mtime_ns)
+        return self._take_small(data, packed, mtime_ns)
 
     def _take_small(self, data: bytes, packed: bytes | None, mtime_ns: int) -> Content:
         stored = self._encoder.encode(data)
@@ -113,11 +123,12 @@ class ContentReader:
         new = self._storage.put(content.path, stored)
         return Content(content.digest, (), packed, len(data), mtime_ns, int(new), len(stored) if new else 0)
 
-    def _take_large(self, descriptor: int, size: int, packed: bytes | None, mtime_ns: int) -> Content:
+    def _take_large(self, descriptor: int, size: int, packed: bytes | None, mtime_ns: int, *, is_part: bool) -> Content:
         chunking = self._form.chunking
         pieces = _Pieces(self._storage, self._form, chunking if chunking and size > chunking.minimum else None)
         try:
-            while data := os.read(descriptor, _STEP):
+            # One byte more than there should be shows a file that grew; behind a part there is something else.
+            while data := os.read(descriptor, min(_STEP, size + (not is_part) - pieces.length)):
                 pieces.feed(data)
             if pieces.length != size:
                 raise _Unstable

@@ -19,6 +19,7 @@ from typing import NamedTuple, Self
 from cvfs.errors import StoreError
 from cvfs_server.changes import DirectoryChanges
 from cvfs_server.content import Content, ContentReader, StorageForm
+from cvfs_server.sources.base import Place, Source
 from cvfs_server.storage.base import Storage
 
 BATCH_FILES = 64
@@ -30,7 +31,7 @@ _BATCHES_PER_WORKER = 4
 _WINDOW = 4096
 _PR_SET_PDEATHSIG = 1
 
-Paths = list[bytes | None]
+Places = list[Place | None]
 
 
 class Ingested(NamedTuple):
@@ -54,16 +55,16 @@ class _Waiting:
 class _Batch:
     """Files that travel together, and who waits for each of them."""
 
-    __slots__ = ("askers", "paths", "size")
+    __slots__ = ("askers", "places", "size")
 
     def __init__(self) -> None:
-        self.paths: Paths = []
+        self.places: Places = []
         self.askers: list[tuple[_Waiting, tuple[int, ...]]] = []
         self.size = 0
 
     @property
     def is_full(self) -> bool:
-        return len(self.paths) >= BATCH_FILES or self.size >= BATCH_BYTES
+        return len(self.places) >= BATCH_FILES or self.size >= BATCH_BYTES
 
     def deliver(self, contents: list[Content]) -> None:
         for (waiting, indices), content in zip(self.askers, contents, strict=True):
@@ -74,7 +75,7 @@ class _Batch:
 class Ingest:
     """The workers of one publish; a context, so that none outlives it."""
 
-    def __init__(self, storage: Storage, form: StorageForm, source: bytes, workers: int | None = None) -> None:
+    def __init__(self, storage: Storage, form: StorageForm, source: Source, workers: int | None = None) -> None:
         self._storage = storage
         self._form = form
         self._source = source
@@ -100,8 +101,8 @@ class Ingest:
         for directory in changes:
             waiting = _Waiting(directory)
             self._window.append(waiting)
-            for path, size, indices in self._wanted(directory):
-                batch.paths.append(path)
+            for place, size, indices in self._wanted(directory):
+                batch.places.append(place)
                 batch.askers.append((waiting, indices))
                 batch.size += size
                 waiting.missing += 1
@@ -117,17 +118,17 @@ class Ingest:
         self._drain()
         yield from self._complete()
 
-    def _wanted(self, directory: DirectoryChanges) -> Iterator[tuple[bytes | None, int, tuple[int, ...]]]:
-        """The files to be read: path, size, and for whom: all names of one file get what was read once."""
+    def _wanted(self, directory: DirectoryChanges) -> Iterator[tuple[Place | None, int, tuple[int, ...]]]:
+        """The files to be read: where, size, and for whom: all names of one file get what was read once."""
         groups: dict[int, list[int]] = {}
         for index, change in enumerate(directory.changes):
             if change.reads and change.entry.group:
                 groups.setdefault(change.entry.group, []).append(index)
             elif change.reads:
-                yield None if change.entry.generated else self._source + change.path, change.entry.size, (index,)
+                yield None if change.entry.generated else self._source.place(change.path), change.entry.size, (index,)
         for indices in groups.values():
             first = directory.changes[indices[0]]
-            yield self._source + first.path, first.entry.size, tuple(indices)
+            yield self._source.place(first.path), first.entry.size, tuple(indices)
 
     def _complete(self) -> Iterator[Ingested]:
         while self._window and not self._window[0].missing:
@@ -147,7 +148,7 @@ class Ingest:
     def _submit(self, batch: _Batch) -> None:
         pool = self._start_pool()
         try:
-            self._running.append((batch, pool.submit(_take_batch, batch.paths)))
+            self._running.append((batch, pool.submit(_take_batch, batch.places)))
         except BrokenProcessPool as error:
             raise _broken(batch) from error
 
@@ -171,11 +172,11 @@ class Ingest:
             self._collect()
         while self._held:
             batch = self._held.popleft()
-            batch.deliver([self._reader.take(path) for path in batch.paths])
+            batch.deliver([self._reader.take(place) for place in batch.places])
 
 
 def _broken(batch: _Batch) -> StoreError:
-    first = next((path for path in batch.paths if path), b"a generated marker")
+    first = next((place.path for place in batch.places if place), b"a generated marker")
     return StoreError(
         f"a worker died near {first.decode('utf-8', 'backslashreplace')}; nothing was published, try again"
     )
@@ -199,6 +200,6 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _take_batch(paths: Paths) -> list[Content]:
+def _take_batch(places: Places) -> list[Content]:
     assert _worker_reader is not None
-    return [_worker_reader.take(path) for path in paths]
+    return [_worker_reader.take(place) for place in places]

@@ -1,43 +1,49 @@
-"""The publish way, top to bottom: scan → changes → ingest → catalog builder → release.
+"""The publish way, top to bottom: walk → changes → ingest → catalogs → release.
 
-The stream is lazy: memory follows the widest directory, not the tree. Nothing is visible before the last step.
+What is brought is a `Source`; the stream of its listings is lazy: memory follows the widest directory, not the tree. A draft
+is built on the revision that was there at the beginning, without any lock. Under the lock it is put on top of what others
+published meanwhile, if need be, and the manifest is switched, which is the last act and the first that anybody sees.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cvfs.catalog.schema import Counters
+from cvfs.catalog.tree import CatalogTree
 from cvfs.errors import UsageError
+from cvfs.hashes import ContentHash
 from cvfs.history import History, Tag, advance
 from cvfs_server.catalogs.builder import CatalogBuilder, Version
 from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.catalogs.rows import Settlement
 from cvfs_server.changes import TrustRules, find_changes
 from cvfs_server.ingest import Ingest, Ingested
-from cvfs_server.publishers import publishing
+from cvfs_server.merge import merge
+from cvfs_server.publishers import Publisher, registered, switching
 from cvfs_server.release import Revision, release
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
-from cvfs_server.sources.last_scan import DirectoryMemory, LastScan, Tree, keep_last_scan, load_last_scan
-from cvfs_server.sources.scan import ScanRules, scan
+from cvfs_server.sources.base import Source
+from cvfs_server.sources.dirtab import DIRTAB
+from cvfs_server.sources.walk import WalkRules, walk
 
 _DAY = 86400
 
 
 @dataclass(frozen=True, slots=True)
 class PublishOptions:
-    """How to publish: the new tag and its description; whether equal time stamps prove equal content.
+    """How to publish: the new tag and its description; `base` is the root catalog that the changes were made on, if not the
+    present one.
 
     `report` is called with the kind of each change and its path, `progress` with entries and bytes looked at so far.
     """
 
     tag: str = ""
     message: str = ""
-    trust_mtime: bool = False
+    base: ContentHash | None = None
     workers: int | None = None
     report: Callable[[str, bytes], None] = lambda _kind, _path: None
     progress: Callable[[int, int], None] = lambda _entries, _bytes: None
@@ -87,63 +93,105 @@ class _Tally:
             yield item
 
 
-def publish(site: Site, fqrn: str, source: str | bytes, options: PublishOptions | None = None) -> PublishReport:
-    """Make the repository show the directory tree `source`, as a new revision.
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """A source, and how it is looked at. `done` is called with the new root hash once it is published as it was drafted."""
 
-    Raises Locked, Unpublishable naming the path, StoreFull; then the published revision is what it was.
+    source: Source
+    recognise: Callable[[bytes, int], bool] = lambda _path, _inode: False
+    trust: TrustRules = field(default_factory=TrustRules)
+    done: Callable[[ContentHash], None] = lambda _root: None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a draft is built on: a revision, its catalogs, and the publisher who works on it."""
+
+    repository: PublishedRepository
+    tree: CatalogTree
+    publisher: Publisher
+
+
+# How a source is opened once it is known what it is to be put on.
+OpenSource = Callable[[Base], Contribution]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A revision whose objects and catalogs are stored, and that nobody can see."""
+
+    root: StoredCatalog
+    contents: Counters
+    version: Version
+
+
+def publish(site: Site, fqrn: str, open_source: OpenSource, options: PublishOptions | None = None) -> PublishReport:
+    """Publish changes as a new revision.
+
+    Raises Locked, Conflict, Unpublishable naming the path, StoreFull; then the published revision is what it was.
     """
     options = options or PublishOptions()
     started, tally = time.monotonic(), _Tally(options)
-    path = os.path.realpath(os.fsencode(source))
     settings = load_settings(site, fqrn)
-    with publishing(settings, "publish") as publisher:
-        scratch = publisher.scratch
+    with registered(settings, "publish") as publisher:
         repository = PublishedRepository.open(site, fqrn, publisher.storage)
-        history = _history_for(repository, options)
-        version = _next_version(repository)
-        tree = Tree.at(path, xattrs=settings.xattrs)
-        last = load_last_scan(settings.spool, str(repository.manifest.root_catalog), tree)
-        memory, scanned_at = DirectoryMemory(last), time.time_ns()
-        rules = ScanRules(settings.mtime_ns, settings.ignore_special_files, memory.recognise)
-        where = _Source(path, rules, TrustRules(last.started_ns, options.trust_mtime))
-        root, contents = _build(repository, where, scratch, version, tally)
-        release(site, settings, _revision(repository, history, root, version, options), publisher)
-        keep_last_scan(settings.spool, str(root.content), tree, LastScan(scanned_at, memory.directories))
+        _history_for(repository, options)
+        base = Base(
+            repository,
+            repository.tree_of(options.base or repository.manifest.root_catalog, publisher.scratch),
+            publisher,
+        )
+        contribution = open_source(base)
+        draft = _build(base, contribution, tally)
+        with switching(settings, "publish"):
+            final, repository = _rebase(draft, base, tally)
+            history = _history_for(repository, options)
+            release(site, settings, _revision(repository, history, final, options), publisher)
+            if final is draft:
+                contribution.done(draft.root.content)
+    return _report(fqrn, final, tally, time.monotonic() - started)
+
+
+def _build(base: Base, contribution: Contribution, tally: _Tally) -> _Draft:
+    """Walk, compare, ingest, build: the new root catalog with everything below it stored."""
+    repository, published, source = base.repository, base.tree, contribution.source
+    settings, version = repository.settings, _next_version(repository)
+    rules = WalkRules(contribution.recognise, repository.small_file(published, b"/" + DIRTAB))
+    settlement = Settlement(published, source, settings.form, mtime_ns=settings.mtime_ns)
+    builder = CatalogBuilder(published, repository.catalogs(base.publisher.scratch), version, tally.report)
+    with Ingest(repository.storage, settings.form, source, tally.options.workers) as ingest:
+        changes = find_changes(walk(source, published, rules), published, contribution.trust)
+        ingested = tally.watch(ingest.run(changes))
+        root, contents = builder.build(settlement.settle(item) for item in ingested)
+    return _Draft(root, contents, version)
+
+
+def _rebase(draft: _Draft, base: Base, tally: _Tally) -> tuple[_Draft, PublishedRepository]:
+    """The draft on top of what is published now, and that; the caller holds the lock. Raises Conflict."""
+    scratch = base.publisher.scratch
+    repository = PublishedRepository.open(base.repository.site, base.repository.settings.fqrn, base.publisher.storage)
+    if repository.manifest.root_catalog == base.tree.root_hash:
+        return draft, repository
+    mine, theirs = base.repository.tree_of(draft.root.content, scratch), repository.tree(scratch)
+    difference = merge(base.tree, mine, theirs)
+    silent = _Tally(PublishOptions(workers=tally.options.workers))
+    return _build(Base(repository, theirs, base.publisher), Contribution(difference), silent), repository
+
+
+def _report(fqrn: str, draft: _Draft, tally: _Tally, seconds: float) -> PublishReport:
     return PublishReport(
         fqrn,
-        version.revision,
-        str(root.content),
-        contents,
+        draft.version.revision,
+        str(draft.root.content),
+        draft.contents,
         tally.kinds["add"],
         tally.kinds["mod"] + tally.kinds["tou"],
         tally.kinds["rem"],
         tally.bytes_in,
         tally.bytes_stored,
         tally.objects,
-        time.monotonic() - started,
+        seconds,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """The tree to be published, and the rules by which it is looked at."""
-
-    path: bytes
-    rules: ScanRules
-    trust: TrustRules
-
-
-def _build(
-    repository: PublishedRepository, source: _Source, scratch: str, version: Version, tally: _Tally
-) -> tuple[StoredCatalog, Counters]:
-    """Scan, compare, ingest, build: the new root catalog with everything below it stored."""
-    settings, published = repository.settings, repository.tree(scratch)
-    settlement = Settlement(published, source.path, settings.form, mtime_ns=settings.mtime_ns)
-    builder = CatalogBuilder(published, repository.catalogs(scratch), version, tally.report)
-    with Ingest(repository.storage, settings.form, source.path, tally.options.workers) as ingest:
-        changes = find_changes(scan(source.path, source.rules), published, source.trust)
-        ingested = tally.watch(ingest.run(changes))
-        return builder.build(settlement.settle(item) for item in ingested)
 
 
 def _history_for(repository: PublishedRepository, options: PublishOptions) -> History:
@@ -163,10 +211,9 @@ def _next_version(repository: PublishedRepository) -> Version:
     return Version(repository.manifest.revision + 1, now, repository.settings.ttl)
 
 
-def _revision(
-    repository: PublishedRepository, history: History, root: StoredCatalog, version: Version, options: PublishOptions
-) -> Revision:
+def _revision(repository: PublishedRepository, history: History, draft: _Draft, options: PublishOptions) -> Revision:
     settings, manifest = repository.settings, repository.manifest
+    root, version = draft.root, draft.version
     head = Tag(options.tag, root.content, version.revision, version.now, options.message, root.size)
     since = _keep_automatic_since(settings.auto_tag_timespan, version.now)
     tags = advance(history, head, manifest.history, automatic=settings.auto_tag, keep_automatic_since=since)

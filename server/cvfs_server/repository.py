@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from cvfs.catalog.tree import CatalogTree
 from cvfs.compression import ZLIB, Compression, encoder_named
-from cvfs.errors import MissingObject, TrustError
+from cvfs.errors import MissingObject, NotFound, TrustError
 from cvfs.format import manifest as manifests
 from cvfs.format.manifest import Manifest
 from cvfs.format.signature import load_certificate, split_signed, verify_manifest_signature
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.history import History
-from cvfs.store.base import Wanted, fetch_document
+from cvfs.store.base import MAX_DOCUMENT, Wanted, fetch_document
 from cvfs.store.verified import Verified
 from cvfs.trust import MANIFEST_NAME, MANIFEST_SIGNATURE
 from cvfs_server.catalogs.objects import CatalogObjects
@@ -71,6 +71,16 @@ class PublishedRepository:
     def tree_of(self, root: ContentHash, scratch: str) -> CatalogTree:
         """All catalogs of the revision with this root."""
         return CatalogTree(root.as_kind(ObjectKind.CATALOG), 0, self.catalogs(scratch))
+
+    def small_file(self, tree: CatalogTree, path: bytes) -> bytes:
+        """The content of a small published file of the revision `tree`; empty if there is none."""
+        try:
+            row = tree.find(path)
+        except NotFound:
+            return b""
+        if row.content is None or row.size > MAX_DOCUMENT:
+            return b""
+        return b"".join(Verified(self.storage).read(Wanted(row.content, row.compression, row.size)))
 
     def history(self) -> History:
         """The tag database, an empty one if none was published."""

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from cvfs.client.repository import Repository
-from cvfs_server.publish import PublishOptions, publish
+from cvfs_server.publish import PublishOptions
+from cvfs_server.publish_tree import publish_tree as publish
 from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
 
@@ -154,7 +155,7 @@ def test_a_repository_of_the_original_is_published_further(fqrn, fixture_reposit
         with _opened(fixture, tag) as original:
             rebuild(fixture.manifests[tag], original, tree)
             root = str(original.revision.root_hash)
-        options = PublishOptions(trust_mtime=True, report=lambda kind, _path: kinds.append(kind))
+        options = PublishOptions(report=lambda kind, _path: kinds.append(kind))
         report = publish(site, fqrn, os.fsencode(tree), options)
         if tag == "s5":
             # Two time stamps have a fraction now, hence a file of 55 bytes is read, and two markers are dated anew.

@@ -7,7 +7,8 @@ import pytest
 
 from cvfs.format.dirent import DirectoryEntry, Flag, pack_hardlinks, type_flags
 from cvfs_server.changes import Kind, Removal, TrustRules, find_changes
-from cvfs_server.sources.scan import Listing, ScannedCatalog, ScannedEntry
+from cvfs_server.sources.base import ScannedEntry
+from cvfs_server.sources.walk import Listing, ScannedCatalog
 
 SCANNED = 10**18
 LONG_BEFORE = SCANNED - 10**10
@@ -51,8 +52,10 @@ ROOT = ScannedCatalog(b"", entry(b"", DIRECTORY), None)
 
 
 def compare(entries, rows, *, path=b"/d", catalog=ROOT, mountpoints=(b"",), below=None, trust=TRUST, familiar=True):
-    listing = Listing(path, entry(b"d", DIRECTORY), catalog, entries, familiar)
-    (result,) = find_changes([listing], Published({path: rows, **(below or {})}, mountpoints), trust)
+    published = Published({path: rows, **(below or {})}, mountpoints)
+    before = published.governing(path).path
+    listing = Listing(path, entry(b"d", DIRECTORY), catalog, entries, before, familiar=familiar)
+    (result,) = find_changes([listing], published, trust)
     return result
 
 

@@ -16,6 +16,7 @@ from cvfs.format import xattrs
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs_server import content
 from cvfs_server.content import ContentReader, StorageForm
+from cvfs_server.sources.base import Place
 
 SIZES = ChunkSizes(1024, 2048, 4096)
 EMPTY_ZLIB = "e8ec3d88b62ebf526e4e5a4ff6162a3aa48a6b78"
@@ -47,7 +48,7 @@ def _random(size, seed=1):
 @pytest.mark.parametrize("size", [0, 1, 1024, 2**20, 2**20 + 1])
 def test_a_whole_file(storage, file, algorithm, size):
     data = _random(size)
-    taken = ContentReader(storage, StorageForm(algorithm)).take(file(data))
+    taken = ContentReader(storage, StorageForm(algorithm)).take(Place(file(data)))
     assert (taken.chunks, taken.xattr, taken.size) == ((), None, size)
     assert zlib.decompress(_stored(storage, taken.digest, ObjectKind.FILE, algorithm)) == data
     assert (taken.objects, taken.stored) == (1, next(storage.objects())[1])
@@ -55,8 +56,8 @@ def test_a_whole_file(storage, file, algorithm, size):
 
 def test_known_digest_of_nothing(storage, file):
     reader = ContentReader(storage, StorageForm())
-    for path in (file(b""), None):
-        assert reader.take(path).digest.hex() == EMPTY_ZLIB
+    for place in (Place(file(b"")), None):
+        assert reader.take(place).digest.hex() == EMPTY_ZLIB
 
 
 @pytest.mark.parametrize("compression", ["zlib", "zlib-fast", "none", "zstd"])
@@ -65,7 +66,7 @@ def test_known_digest_of_nothing(storage, file):
 def test_every_form_reads_back(storage, file, compression, size, chunked):
     data = _random(size // 2) + b"\0" * (size - size // 2)
     form = StorageForm(compression=compression, chunking=SIZES if chunked else None)
-    taken = ContentReader(storage, form).take(file(data))
+    taken = ContentReader(storage, form).take(Place(file(data)))
     code = {"none": Compression.NONE, "zstd": Compression.ZSTD}.get(compression, Compression.ZLIB)
     named = [(chunk.digest, ObjectKind.CHUNK, chunk.size) for chunk in taken.chunks]
     named = named or [(taken.digest, ObjectKind.FILE, size)]
@@ -78,7 +79,7 @@ def test_every_form_reads_back(storage, file, compression, size, chunked):
 def test_chunks(storage, file, size, bulk):
     data = _random(size)
     form = StorageForm(Algorithm.SHAKE128, "none", SIZES, bulk)
-    taken = ContentReader(storage, form).take(file(data))
+    taken = ContentReader(storage, form).take(Place(file(data)))
     cuts = chunking.cut(data, SIZES) if size > SIZES.minimum else []
     assert [chunk.offset for chunk in taken.chunks] == ([0, *cuts] if cuts else [])
     for chunk in taken.chunks:
@@ -96,7 +97,7 @@ def test_chunks(storage, file, size, bulk):
 def test_what_is_there_is_not_counted_again(storage, file):
     reader = ContentReader(storage, StorageForm(chunking=SIZES))
     data = _random(30_000)
-    first, again = reader.take(file(data)), reader.take(file(data, "copy"))
+    first, again = reader.take(Place(file(data))), reader.take(Place(file(data, "copy")))
     assert first.objects > 3
     assert (again.objects, again.stored) == (0, 0)
     assert again.chunks == first.chunks
@@ -106,9 +107,9 @@ def test_extended_attributes(storage, file):
     path = file()
     for name, value in (("user.b", b"\0\xff"), ("user.a", b"")):
         os.setxattr(path, name, value)
-    taken = ContentReader(storage, StorageForm()).take(path)
+    taken = ContentReader(storage, StorageForm()).take(Place(path))
     assert taken.xattr == xattrs.pack({b"user.a": b"", b"user.b": b"\0\xff"})
-    assert ContentReader(storage, StorageForm(xattrs=False)).take(path).xattr is None
+    assert ContentReader(storage, StorageForm(xattrs=False)).take(Place(path)).xattr is None
 
 
 def test_labels_of_the_machine_are_left_out(file, monkeypatch):
@@ -123,7 +124,7 @@ def test_an_attribute_too_long_for_the_format_is_refused(storage, file):
     path = file()
     os.setxattr(path, "user.long", b"x" * 256)
     with pytest.raises(Unpublishable, match=r"file.*nothing was published"):
-        ContentReader(storage, StorageForm()).take(path)
+        ContentReader(storage, StorageForm()).take(Place(path))
 
 
 def _make_fifo(path):
@@ -150,7 +151,7 @@ def test_what_is_no_file_any_more_is_refused(storage, tmp_path, make, reason):
     path = os.fsencode(tmp_path / "it")
     make(path)
     with pytest.raises(Unpublishable, match=f"it: .*{reason}"):
-        ContentReader(storage, StorageForm()).take(path)
+        ContentReader(storage, StorageForm()).take(Place(path))
 
 
 class Meddler:
@@ -187,7 +188,7 @@ def _rewrite(path, round_number):
 def test_a_file_that_changes_is_read_again(storage, file, monkeypatch, change, size):
     path = file(_random(size))
     monkeypatch.setattr(os, "read", Meddler(path, 2, change))
-    taken = ContentReader(storage, StorageForm()).take(path)
+    taken = ContentReader(storage, StorageForm()).take(Place(path))
     monkeypatch.undo()
     now = Path(os.fsdecode(path)).read_bytes()
     assert taken.size == len(now)
@@ -200,4 +201,4 @@ def test_a_file_that_never_holds_still_is_refused(storage, file, monkeypatch):
     path = file(_random(100))
     monkeypatch.setattr(os, "read", Meddler(path, -1, _append))
     with pytest.raises(Unpublishable, match="changed while it was read, 3 times"):
-        ContentReader(storage, StorageForm()).take(path)
+        ContentReader(storage, StorageForm()).take(Place(path))

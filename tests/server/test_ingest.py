@@ -11,7 +11,9 @@ from cvfs_server import ingest
 from cvfs_server.changes import Change, DirectoryChanges, Kind
 from cvfs_server.content import StorageForm
 from cvfs_server.ingest import BATCH_FILES, Ingest
-from cvfs_server.sources.scan import ScannedCatalog, ScannedEntry
+from cvfs_server.sources.base import ScannedEntry
+from cvfs_server.sources.scan import ScanRules, TreeSource
+from cvfs_server.sources.walk import ScannedCatalog
 
 FORM = StorageForm(compression="none")
 
@@ -47,7 +49,7 @@ def _change(path, name, *, group=0, reads=True, generated=False):
 
 
 def _run(storage, tree, changes, workers=2):
-    with Ingest(storage, FORM, tree.top, workers) as running:
+    with Ingest(storage, FORM, TreeSource(tree.top, ScanRules()), workers) as running:
         return list(running.run(changes))
 
 
@@ -89,7 +91,7 @@ def test_the_window_is_bounded(storage, tree, monkeypatch):
             assert entered - left <= 7
             yield directory
 
-    with Ingest(storage, FORM, tree.top, 2) as running:
+    with Ingest(storage, FORM, TreeSource(tree.top, ScanRules()), 2) as running:
         for _ in running.run(counted(tree(*[1] * 100))):
             left += 1
     assert left == 100
@@ -100,7 +102,7 @@ def test_names_of_one_file_are_read_once(storage, tree, monkeypatch):
     plain = ingest.ContentReader.take
     monkeypatch.setattr(ingest.ContentReader, "take", lambda reader, path: (taken.append(path), plain(reader, path))[1])
     (item,) = _run(storage, tree, tree(3, group=1))
-    assert taken == [tree.top + b"/d0/f0"]
+    assert taken == [(tree.top + b"/d0/f0", None)]
     assert len({id(content) for content in item.contents.values()}) == 1
     assert sorted(item.contents) == [0, 1, 2]
 
@@ -131,7 +133,7 @@ def _die(_paths):
 
 
 def test_no_worker_outlives_a_stream_that_is_given_up(storage, tree):
-    running = Ingest(storage, FORM, tree.top, 2)
+    running = Ingest(storage, FORM, TreeSource(tree.top, ScanRules()), 2)
     with running:
         next(running.run(tree(BATCH_FILES * 6, 1)))
         assert multiprocessing.active_children() != []

@@ -15,6 +15,7 @@ from cvfs.errors import Locked, NotFound, TrustError, Unpublishable, UsageError
 from cvfs.hashes import Algorithm
 from cvfs_server import changes, publish
 from cvfs_server.lock import publisher_lock
+from cvfs_server.publish_tree import publish_tree
 
 SMALL = ChunkSizes(1024, 2048, 4096)
 
@@ -237,7 +238,7 @@ def test_what_cannot_be_asked(own):
         own.publish(tag="a b")
     assert own.manifest().revision == 2
     with pytest.raises(NotFound):
-        publish.publish(own.site, "other.example.org", os.fsencode(own.tree))
+        publish_tree(own.site, "other.example.org", os.fsencode(own.tree))
 
 
 @pytest.mark.parametrize("text", ["soon", "4", "x weeks ago", "4 weeks to go", "4 weeks ago today", "-1 days"])
@@ -277,9 +278,9 @@ class Meddler:
     """Does something as soon as the scan has passed the root."""
 
     def __init__(self, monkeypatch, act):
-        self._scan = publish.scan
+        self._scan = publish.walk
         self._act = act
-        monkeypatch.setattr(publish, "scan", self)
+        monkeypatch.setattr(publish, "walk", self)
 
     def __call__(self, *arguments):
         yield from self._scan(*arguments)

@@ -11,7 +11,7 @@ from cvfs.errors import TrustError
 from cvfs_server.check.check import CheckOptions, check
 from cvfs_server.keys import generate_keys
 from cvfs_server.mkfs import mkfs
-from cvfs_server.publish import publish
+from cvfs_server.publish_tree import publish_tree as publish
 from cvfs_server.repository import PublishedRepository, reading
 from cvfs_server.resign import resign_manifest, resign_whitelist
 from cvfs_server.settings import default_settings

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cvfs.errors import UsageError
+from cvfs.client.repository import as_path
 from cvfs_server.publish import PublishOptions, PublishReport
-from cvfs_server.publish import publish as publish_tree
+from cvfs_server.publish_tree import TreeOptions, publish_tree
 from cvfs_server.web.server import serve as start_server
 from cvfs_tools.running import shown, write_line
 from cvfs_tools.server_options import WORKERS, chosen_repository, site_at, site_options
@@ -23,6 +24,9 @@ _SHOWN_KINDS = {"add", "mod", "tou", "rem", "x-catalog-add", "x-catalog-rem"}
 @click.command()
 @click.argument("fqrn", required=False)
 @click.option("--from", "source", metavar="DIR", required=True, help="The directory tree to publish")
+@click.option(
+    "--to", metavar="PATH", default="", help="Where in the repository it goes; everything else stays as it is"
+)
 @click.option("-a", "--tag", metavar="NAME", default="", help="Name the new revision")
 @click.option("-m", "--message", metavar="TEXT", default="", help="Description of the tag")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each change")
@@ -36,6 +40,7 @@ def publish(
     fqrn: str | None,
     *,
     source: str,
+    to: str,
     tag: str,
     message: str,
     verbose: bool,
@@ -51,8 +56,8 @@ def publish(
     site = site_at(root)
     name = chosen_repository(site, fqrn)
     with _progress(name) as progress:
-        options = PublishOptions(tag, message, trust_mtime, workers, _reporter(verbose=verbose), progress)
-        report = publish_tree(site, name, source, options)
+        options = PublishOptions(tag, message, None, workers, _reporter(verbose=verbose), progress)
+        report = publish_tree(site, name, source, options, TreeOptions(as_path(to), trust_mtime))
     write_line(json.dumps(_summary(report)) if as_json else _sentence(report))
 
 

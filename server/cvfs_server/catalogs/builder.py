@@ -14,7 +14,7 @@ from cvfs_server.catalogs.edit import CatalogEdit
 from cvfs_server.catalogs.objects import CatalogObjects, StoredCatalog
 from cvfs_server.catalogs.rows import Row, SettledDirectory
 from cvfs_server.changes import Kind, Removal
-from cvfs_server.sources.scan import ScannedCatalog
+from cvfs_server.sources.walk import ScannedCatalog
 
 Report = Callable[[str, bytes], None]
 

@@ -1,6 +1,6 @@
 """What a change and the content that was found amount to: the catalog row, or nothing if all is as published.
 
-Reads extended attributes of the source tree, writes nothing. Source: FORMAT sections 5.4 to 5.7.
+Asks the source for extended attributes, writes nothing. Source: FORMAT sections 5.4 to 5.7.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from cvfs.catalog.tree import CatalogTree
 from cvfs.compression import encoder_named
 from cvfs.format.dirent import Chunk, DirectoryEntry, Flag, content_flags, type_flags
 from cvfs_server.changes import Change, DirectoryChanges, Kind
-from cvfs_server.content import Content, StorageForm, pack_attributes
+from cvfs_server.content import Content, StorageForm
 from cvfs_server.ingest import Ingested
-from cvfs_server.sources.scan import ScannedEntry
+from cvfs_server.sources.base import ScannedEntry, Source
 
 _SECOND = 10**9
 _CONTENT_BITS = int(Flag.CHUNKED) | 0x700 | 0x3800
@@ -47,7 +47,7 @@ class SettledDirectory:
 class Settlement:
     """Settles one publish: every change against what is published."""
 
-    def __init__(self, published: CatalogTree, source: bytes, form: StorageForm, *, mtime_ns: bool) -> None:
+    def __init__(self, published: CatalogTree, source: Source, form: StorageForm, *, mtime_ns: bool) -> None:
         self._published = published
         self._source = source
         self._form = form
@@ -77,6 +77,8 @@ class Settlement:
         published = change.published
         if change.kind is Kind.MOVE and published:
             entry, chunks = published, self._published_chunks(change.path, published)
+        elif change.entry.known:
+            entry, chunks = self._from_known(change)
         elif content:
             entry, chunks = self._from_content(change.entry, content), content.chunks
         else:
@@ -121,6 +123,16 @@ class Settlement:
             content.xattr,
         )
 
+    def _from_known(self, change: Change) -> tuple[DirectoryEntry, tuple[Chunk, ...]]:
+        scanned, known = change.entry, change.entry.known
+        assert known is not None
+        flags = known.flags & ~_MOUNTPOINT | (_MOUNTPOINT if scanned.is_mountpoint else 0)
+        chunks = known.chunks
+        if chunks is None:
+            chunks = tuple(self._published.chunks(change.path)) if flags & _CHUNKED else ()
+        entry = DirectoryEntry(*scanned[:7], scanned.links, known.digest, flags, scanned.symlink, known.xattr)
+        return entry, chunks
+
     def _from_attributes(self, change: Change) -> tuple[DirectoryEntry, tuple[Chunk, ...]]:
         scanned, published = change.entry, change.published
         flags, digest = int(type_flags(scanned.mode)), None
@@ -137,8 +149,7 @@ class Settlement:
     def _attributes(self, change: Change) -> bytes | None:
         if not self._form.xattrs or change.entry.generated:
             return None
-        path = self._source + change.path
-        return pack_attributes(path, path)
+        return self._source.attributes(change.path)
 
     def _published_chunks(self, path: bytes, published: DirectoryEntry) -> tuple[Chunk, ...]:
         return tuple(self._published.chunks(path)) if published.is_chunked else ()

@@ -1,10 +1,16 @@
-"""`.cvmfsdirtab`: patterns of directories that become nested catalogs; pure, reads no file. Source: FORMAT section 9.8."""
+"""`.cvmfsdirtab`: patterns of directories that become nested catalogs. Source: FORMAT section 9.8."""
 
+import os
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cvfs.errors import Unpublishable
+from cvfs_server.sources.base import Place
+
+DIRTAB = b".cvmfsdirtab"
+_MAX_DIRTAB = 2**20
 
 _WILD_IN_LEVEL = {b"*": b"[^/]*", b"?": b"[^/]"}
 _WILD_ACROSS = {b"*": b".*", b"?": b"."}
@@ -53,3 +59,21 @@ def _compiled(patterns: Iterable[bytes], wild: dict[bytes, bytes]) -> tuple[re.P
 def _translate(pattern: bytes, wild: dict[bytes, bytes]) -> bytes:
     tokens = (found[0] for found in _TOKEN.finditer(pattern))
     return b"".join(wild.get(token) or re.escape(token[-1:]) for token in tokens)
+
+
+def read_dirtab(place: Place) -> bytes:
+    """The text of a file. Raises Unpublishable for anything but a regular file, and for a huge one."""
+    try:
+        descriptor = os.open(place.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unpublishable(f"/{DIRTAB.decode()}: {error.strerror}; nothing was published") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Unpublishable(f"/{DIRTAB.decode()}: must be a regular file")
+        offset, size = (place.part.offset, place.part.size) if place.part else (0, _MAX_DIRTAB + 1)
+        text = os.pread(descriptor, min(size, _MAX_DIRTAB + 1), offset)
+    finally:
+        os.close(descriptor)
+    if len(text) > _MAX_DIRTAB:
+        raise Unpublishable(f"/{DIRTAB.decode()}: longer than {_MAX_DIRTAB} bytes")
+    return text

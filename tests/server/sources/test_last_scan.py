@@ -7,7 +7,7 @@ import pytest
 
 from cvfs.client.repository import Repository
 from cvfs_server.mkfs import mkfs
-from cvfs_server.publish import publish
+from cvfs_server.publish_tree import publish_tree as publish
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site
 

@@ -4,9 +4,11 @@ import os
 import stat
 
 import pytest
+from published import Nothing
 
 from cvfs.errors import Unpublishable
-from cvfs_server.sources.scan import ScanRules, scan
+from cvfs_server.sources.scan import ScanRules, TreeSource
+from cvfs_server.sources.walk import WalkRules, walk
 
 
 @pytest.fixture
@@ -22,6 +24,10 @@ def tree(tmp_path):
         return os.fsencode(tmp_path / "tree")
 
     return make
+
+
+def scan(top, rules):
+    return walk(TreeSource(top, rules), Nothing(), WalkRules())
 
 
 def _listings(top, **rules):
@@ -183,7 +189,8 @@ def test_known_directories(tree):
         asked[path] = inode
         return path != b"/a/b"
 
-    familiar = {listing.path: listing.familiar for listing in _listings(top, recognise=recognise)}
+    listings = walk(TreeSource(top, ScanRules()), Nothing(), WalkRules(recognise))
+    familiar = {listing.path: listing.familiar for listing in listings}
     assert familiar == {b"": True, b"/a": True, b"/a/b": False, b"/a/b/c": False, b"/d": True}
     assert asked == {path: os.stat(top + path).st_ino for path in familiar}
 

@@ -1,0 +1,48 @@
+"""A directory tree published: the whole repository shows it, or a sub-tree of it does; remembers what the scan saw."""
+
+import os
+import time
+from dataclasses import dataclass
+
+from cvfs.hashes import ContentHash
+from cvfs_server.changes import TrustRules
+from cvfs_server.publish import Base, Contribution, PublishOptions, PublishReport, publish
+from cvfs_server.site import Site
+from cvfs_server.sources.last_scan import DirectoryMemory, LastScan, Tree, keep_last_scan, load_last_scan
+from cvfs_server.sources.scan import ScanRules, TreeSource
+from cvfs_server.sources.subtree import Subtree
+
+
+@dataclass(frozen=True, slots=True)
+class TreeOptions:
+    """Where in the repository the tree is to be (empty: it is the whole); whether equal time stamps prove equal content."""
+
+    to: bytes = b""
+    trust_mtime: bool = False
+
+
+def publish_tree(
+    site: Site,
+    fqrn: str,
+    source: str | bytes,
+    options: PublishOptions | None = None,
+    tree_options: TreeOptions | None = None,
+) -> PublishReport:
+    """Make the repository show the directory tree `source`, as a new revision. Raises as `publish` does."""
+    chosen = tree_options or TreeOptions()
+    path = os.path.realpath(os.fsencode(source))
+    return publish(site, fqrn, lambda base: _open(base, path, chosen), options)
+
+
+def _open(base: Base, path: bytes, chosen: TreeOptions) -> Contribution:
+    settings = base.repository.settings
+    tree = Tree.at(path, xattrs=settings.xattrs)
+    last = load_last_scan(settings.spool, str(base.tree.root_hash), tree)
+    memory, scanned_at = DirectoryMemory(last), time.time_ns()
+
+    def done(root: ContentHash) -> None:
+        keep_last_scan(settings.spool, str(root), tree, LastScan(scanned_at, memory.directories))
+
+    scanned = TreeSource(path, ScanRules(settings.mtime_ns, settings.ignore_special_files, settings.xattrs))
+    source = Subtree(scanned, chosen.to, base.tree) if chosen.to else scanned
+    return Contribution(source, memory.recognise, TrustRules(last.started_ns, chosen.trust_mtime), done)
