@@ -15,6 +15,7 @@ from cvfs.compression import Compression
 from cvfs.format.dirent import DirectoryEntry, content_flags, type_flags
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind, parent_path, path_hash
 
+_DIR = 0o040755
 FIXTURES = ("tiny.example.org", "tiny-shake128.example.org")
 
 
@@ -194,3 +195,33 @@ def small(hand_made, entry):
 @pytest.fixture
 def memory_source() -> type[MemorySource]:
     return MemorySource
+
+
+@pytest.fixture
+def tree(hand_made, memory_source, entry) -> Callable[..., CatalogTree]:
+    """A tree of {mountpoint: [(path, row or columns …)]}; catalogs of equal numbers have equal hashes."""
+
+    def make(catalogs: dict[bytes, tuple[int, dict]], chunks=()) -> CatalogTree:
+        files, root = {}, catalogs[b""][0]
+        for mountpoint, (number, rows) in catalogs.items():
+            made = hand_made()
+            if mountpoint:
+                made.property("root_prefix", mountpoint.decode())
+            made.row(mountpoint, entry(mountpoint.rpartition(b"/")[2], _DIR, flags=0x21 if mountpoint else 1))
+            for path, row in rows.items():
+                made.row(path, row._replace(name=path.rpartition(b"/")[2]))
+            for path, chunk in chunks:
+                made.sql.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", (*path_hash(path), *chunk))
+            for other, (below, _) in catalogs.items():
+                if other and parent_path(other) == mountpoint:
+                    made.sql.execute(
+                        "INSERT INTO nested_catalogs VALUES (?, ?, 0)", (other.decode(), str(_digest(below)))
+                    )
+            files[_digest(number)] = made.done()
+        return CatalogTree(_digest(root), 0, memory_source(files))
+
+    return make
+
+
+def _digest(number: int) -> ContentHash:
+    return ContentHash(Algorithm.SHA1, bytes([number] * 20), ObjectKind.CATALOG)

@@ -9,7 +9,7 @@ from cvfs.catalog.diff import differences, directory_differences
 from cvfs.catalog.tree import CatalogTree
 from cvfs.errors import FormatError
 from cvfs.format.dirent import Chunk, pack_hardlinks
-from cvfs.hashes import Algorithm, ContentHash, ObjectKind, parent_path, path_hash
+from cvfs.hashes import Algorithm, ContentHash, ObjectKind, parent_path
 
 FQRNS = ("tiny.example.org", "tiny-shake128.example.org")
 TAGS = ("s1", "s2", "s3", "s4", "s5")
@@ -69,32 +69,6 @@ def test_equal_revisions_are_not_looked_into(published):
 
 def digest(number: int) -> ContentHash:
     return ContentHash(Algorithm.SHA1, bytes([number] * 20), ObjectKind.CATALOG)
-
-
-@pytest.fixture
-def tree(hand_made, memory_source, entry):
-    """A tree of {mountpoint: [(path, row or columns …)]}; catalogs of equal numbers have equal hashes."""
-
-    def make(catalogs: dict[bytes, tuple[int, dict]], chunks=()) -> CatalogTree:
-        files, root = {}, catalogs[b""][0]
-        for mountpoint, (number, rows) in catalogs.items():
-            made = hand_made()
-            if mountpoint:
-                made.property("root_prefix", mountpoint.decode())
-            made.row(mountpoint, entry(mountpoint.rpartition(b"/")[2], DIR, flags=0x21 if mountpoint else 1))
-            for path, row in rows.items():
-                made.row(path, row._replace(name=path.rpartition(b"/")[2]))
-            for path, chunk in chunks:
-                made.sql.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", (*path_hash(path), *chunk))
-            for other, (below, _) in catalogs.items():
-                if other and parent_path(other) == mountpoint:
-                    made.sql.execute(
-                        "INSERT INTO nested_catalogs VALUES (?, ?, 0)", (other.decode(), str(digest(below)))
-                    )
-            files[digest(number)] = made.done()
-        return CatalogTree(digest(root), 0, memory_source(files))
-
-    return make
 
 
 @pytest.mark.parametrize(
