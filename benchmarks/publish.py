@@ -1,162 +1,127 @@
-"""Publish a tree of many small files, and again with ten of them changed; measured against `cp -a` of the same tree.
+"""Publish a tree of many small files in 50 nested catalogs; measured against `cp -a` and `tar | zstd -3` of the same tree.
 
-Prints one JSON record: seconds, entries per second, memory in MB (publisher, largest worker), ratio to `cp -a` in the same run.
+Prints one JSON record: seconds and processor seconds, memory in MB, bytes stored, ratios to the ordinary tools. All take turns,
+several rounds; the best of each counts, because whatever else the machine does can only slow it down.
 
-    python benchmarks/publish.py --compression zstd
+    python benchmarks/publish.py --work-dir /somewhere/with/five/gigabytes
 """
 
 import argparse
 import dataclasses
 import json
 import os
-import platform
-import random
-import resource
-import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+from measuring import (
+    CATALOGS,
+    archive_seconds,
+    copy_seconds,
+    costs,
+    in_another_process,
+    make_tree,
+    setting,
+)
+
 from cvfs_server.mkfs import mkfs
 from cvfs_server.publish import PublishOptions
-from cvfs_server.publish_tree import publish_tree as publish
+from cvfs_server.publish_tree import publish_tree
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site
 
 FQRN = "bench.example.org"
-CATALOGS = 50
-DIRECTORIES = 40
-MEAN_SIZE = 4110
-CHANGED = 10
+COMPRESSIONS = ("zstd", "zlib-fast", "zlib")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--compression", default="zlib", help="zlib, zlib-fast, zstd or none")
-    parser.add_argument("--work-dir", default=None, help="where tree, copy and repository are put; a gigabyte or two")
-    parser.add_argument("--workers", type=int, default=None)
-    parser.add_argument("--publish", metavar="DIR", help=argparse.SUPPRESS)
+    parser.add_argument("--compressions", default=",".join(COMPRESSIONS), help="of zlib, zlib-fast, zstd, none")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--work-dir", default=None, help="where trees, copies and repositories are put; a gigabyte a round"
+    )
+    parser.add_argument("--workers", type=int, default=max(2, os.cpu_count() or 1))
+    parser.add_argument("--markdown", action="store_true", help="a table instead of JSON")
+    parser.add_argument("--publish", nargs=2, metavar=("TREE", "SITE"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.publish:
-        print(json.dumps(publish_once(Path(chosen.publish), chosen.workers)))
+        print(json.dumps(publish_once(*chosen.publish, chosen.workers)))
         return
     with tempfile.TemporaryDirectory(prefix="cvfs-bench-", dir=chosen.work_dir) as directory:
-        print(json.dumps(measure(Path(directory), chosen)))
+        record = measure(Path(directory), chosen)
+    print(table(record) if chosen.markdown else json.dumps(record))
 
 
 def measure(place: Path, chosen: argparse.Namespace) -> dict[str, Any]:
-    """One record. Each step begins with nothing left to be written by the one before."""
-    size = make_tree(place / "tree", chosen.files)
-    site = Site(str(place / "site"))
-    mkfs(site, dataclasses.replace(default_settings(site, FQRN), compression=chosen.compression))
-    copied = [copy(place, "copy")]
-    first = in_another_process(place, chosen)
-    copied.append(copy(place, "another copy"))
-    change(place / "tree", chosen.files)
-    again = in_another_process(place, chosen)
-    # Whatever else the machine does can only slow a copy down.
-    cp = min(copied)
-    return {
+    """One record. Nothing is removed before the end: ext4 is slow to make files for minutes after others were removed."""
+    tree = place / "tree"
+    size = make_tree(tree, chosen.files)
+    copies, archives = [], []
+    publishes: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen.compressions.split(",")}
+    for number in range(chosen.rounds):
+        copies.append(copy_seconds(tree, place / f"copy{number}"))
+        archives.append(archive_seconds(tree, place / f"archive{number}"))
+        for name, records in publishes.items():
+            records.append(publish_anew(tree, place / f"{name}{number}", name, chosen.workers))
+    return setting(place) | {
         "benchmark": "publish",
-        "commit": output("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"),
-        "machine": machine(place),
-        "compression": chosen.compression,
         "files": chosen.files,
         "bytes": size,
         "catalogs": CATALOGS,
-        "cp_seconds": [round(seconds, 2) for seconds in copied],
-        "publish": first | {"ratio_to_cp": round(first["seconds"] / cp, 2)},
-        "publish_ten_changed": again | {"ratio_to_cp": round(again["seconds"] / cp, 2)},
+        "workers": chosen.workers,
+        "cp_seconds": [round(seconds, 2) for seconds in copies],
+        "tar_zstd_seconds": [round(seconds, 2) for seconds in archives],
+        "tar_zstd_bytes": (place / "archive0").stat().st_size,
+        "publish": {name: best(records, min(copies), min(archives)) for name, records in publishes.items()},
     }
 
 
-def make_tree(tree: Path, files: int) -> int:
-    """Sources of Python's library in pieces of any length, in directories of equal size; the number of bytes."""
-    library = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-    text = b"".join(path.read_bytes() for path in library)
-    choose, size = random.Random(1), 0
-    for number in range(files):
-        place = path_of(tree, number)
-        if number < CATALOGS * DIRECTORIES:
-            place.parent.mkdir(parents=True)
-        length = min(int(choose.expovariate(1 / MEAN_SIZE)), 100_000)
-        start = choose.randrange(len(text) - length)
-        place.write_bytes(b"# %d\n" % number + text[start : start + length])
-        size += length + len(b"# %d\n" % number)
-    for catalog in {path_of(tree, number).parents[1] for number in range(min(files, CATALOGS))}:
-        (catalog / ".cvmfscatalog").touch()
-    return size
+def publish_anew(tree: Path, place: Path, compression: str, workers: int) -> dict[str, Any]:
+    """A new repository with this tree."""
+    site = Site(str(place))
+    mkfs(site, dataclasses.replace(default_settings(site, FQRN), compression=compression))
+    return in_another_process(__file__, "--workers", str(workers), "--publish", str(tree), str(place))
 
 
-def path_of(tree: Path, number: int) -> Path:
-    """Neighbours in number lie in different catalogs."""
-    rest, catalog = divmod(number, CATALOGS)
-    name, directory = divmod(rest, DIRECTORIES)
-    return tree / f"package{catalog:02}" / f"module{directory:02}" / f"file{name}.py"
-
-
-def change(tree: Path, files: int) -> None:
-    """Ten files, in ten catalogs."""
-    for number in range(min(CHANGED, files)):
-        with path_of(tree, number).open("ab") as file:
-            file.write(b"changed\n")
-
-
-def copy(place: Path, name: str) -> float:
-    """Nothing is removed before the end: ext4 is slow to make files for seconds after others were removed."""
-    os.sync()
+def publish_once(tree: str, place: str, workers: int) -> dict[str, Any]:
     started = time.monotonic()
-    subprocess.run(["cp", "-a", place / "tree", place / name], check=True)
-    return time.monotonic() - started
-
-
-def in_another_process(place: Path, chosen: argparse.Namespace) -> dict[str, Any]:
-    """Memory is counted by process."""
-    os.sync()
-    workers = ["--workers", str(chosen.workers)] if chosen.workers else []
-    command = [sys.executable, __file__, "--publish", str(place), *workers]
-    done = subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
-    record: dict[str, Any] = json.loads(done.stdout)
-    return record
-
-
-def publish_once(place: Path, workers: int | None) -> dict[str, Any]:
-    tree = os.fsencode(place / "tree")
-    started = time.monotonic()
-    report = publish(Site(str(place / "site")), FQRN, tree, PublishOptions(workers=workers))
-    seconds = time.monotonic() - started
-    return {
-        "seconds": round(seconds, 2),
-        "entries_per_second": int(report.contents.entries / seconds),
+    report = publish_tree(Site(place), FQRN, os.fsencode(tree), PublishOptions(workers=workers))
+    record = costs(started, workers)
+    return record | {
+        "entries": report.contents.entries,
         "bytes_read": report.bytes_in,
         "bytes_stored": report.bytes_stored,
-        "cpu_seconds": round(
-            sum(processor_seconds(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)), 2
-        ),
-        "memory_publisher": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "memory_largest_worker": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
 
 
-def processor_seconds(who: int) -> float:
-    usage = resource.getrusage(who)
-    return usage.ru_utime + usage.ru_stime
+def best(records: list[dict[str, Any]], copy: float, archive: float) -> dict[str, Any]:
+    """The fastest one, and how it compares."""
+    fastest = min(records, key=lambda record: float(record["seconds"]))
+    return fastest | {
+        "all_seconds": [record["seconds"] for record in records],
+        "ratio_to_cp": round(fastest["seconds"] / copy, 2),
+        "ratio_to_tar_zstd": round(fastest["seconds"] / archive, 2),
+    }
 
 
-def machine(place: Path) -> str:
-    """What a figure means nothing without."""
-    processors = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    model = processors[0].partition(":")[2].strip() if processors else platform.machine()
-    kind = output("stat", "-f", "-c", "%T", str(place))
-    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {kind}"
-
-
-def output(*command: str) -> str:
-    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
+def table(record: dict[str, Any]) -> str:
+    """The record as lines for the documentation."""
+    lines = [
+        "| publish | seconds | to `cp -a` | to `tar \\| zstd -3` | CPU s | stored MB | memory MB |",
+        "|---|---|---|---|---|---|---|",
+        f"| `cp -a` | {min(record['cp_seconds'])} | 1 | | | {record['bytes'] // 10**6} | |",
+        f"| `tar \\| zstd -3` | {min(record['tar_zstd_seconds'])} | | 1 | | {record['tar_zstd_bytes'] // 10**6} | |",
+    ]
+    for name, one in record["publish"].items():
+        figures = (one["seconds"], one["ratio_to_cp"], one["ratio_to_tar_zstd"], one["cpu_seconds"])
+        cells = " | ".join(str(figure) for figure in (*figures, one["bytes_stored"] // 10**6, one["memory_all"]))
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
