@@ -26,7 +26,7 @@ _TRUNK_DESCRIPTION = "current HEAD"
 _PAGE_SIZE = 1024
 _LARGEST = 2**63 - 1
 _TAG_NAME = re.compile(r"[A-Za-z0-9._/:-]+")
-_BRANCH_NAME = re.compile(r"[A-Za-z0-9._/:@-]+")
+BRANCH_NAME = re.compile(r"[A-Za-z0-9._/:@-]+")
 _AUTOMATIC = re.compile(r"generic(?:_[0-9]+)?-[0-9-]{10}T[0-9:.]+Z")
 
 _CREATE_TABLES = (
@@ -167,7 +167,7 @@ class History:
 
     def with_branch(self, branch: Branch) -> "History":
         """One branch more. Raises UsageError for a name that is taken or not allowed, or an unknown parent."""
-        if not _BRANCH_NAME.fullmatch(branch.name):
+        if not BRANCH_NAME.fullmatch(branch.name):
             raise UsageError(f"{branch.name!r} is no branch name: use letters, digits and '-_./:@'")
         if any(known.name == branch.name for known in self.branches):
             raise UsageError(f"{self.fqrn} has a branch {branch.name!r} already")

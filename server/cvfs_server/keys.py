@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from cvfs.errors import NotFound, UsageError
-from cvfs.format.signature import PrivateKey
+from cvfs.errors import FormatError, NotFound, UsageError
+from cvfs.format.signature import Certificate, PrivateKey, load_certificate
+from cvfs_server.site import Site
 
 _PUBLIC_EXPONENT = 65537
 _KEY_BITS = 2048
@@ -74,6 +75,21 @@ def read_key_file(path: str) -> bytes:
             return file.read(_MAX_KEY_FILE)
     except OSError as error:
         raise NotFound(f"key file {path}: {error.strerror}") from error
+
+
+def check_keys(site: Site, fqrn: str) -> None:
+    """Raises NotFound or UsageError unless this machine can sign for the repository: better now than after the work."""
+    key, certificate = site.key(fqrn, "key"), site.key(fqrn, "crt")
+    if load_private_key(key).public_key() != read_certificate(certificate).public_key():
+        raise UsageError(f"{key} is not the key of {certificate}: put the right pair in place")
+
+
+def read_certificate(path: str) -> Certificate:
+    """The certificate in a file. Raises NotFound or UsageError."""
+    try:
+        return load_certificate(read_key_file(path))
+    except FormatError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def load_private_key(path: str) -> PrivateKey:

@@ -21,6 +21,8 @@ for command in (
     inspecting.info,
     inspecting.list_repositories,
     tagging.tag,
+    tagging.rollback,
+    tagging.checkout,
     checking.check,
 ):
     main.add_command(command)

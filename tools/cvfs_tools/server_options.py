@@ -1,6 +1,7 @@
 """The options of every `cvfs-server` verb: where the site lies, and which of its repositories is meant."""
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -35,3 +36,13 @@ def chosen_repository(site: Site, fqrn: str | None) -> str:
     if len(names) != 1:
         raise UsageError(f"which repository? there are {len(names)} here: {' '.join(names) or 'make one with mkfs'}")
     return names[0]
+
+
+def confirm(question: str, *, force: bool) -> None:
+    """Ask before what cannot be undone; anything but "y" ends the command with status 1, and so does a script's silence."""
+    if force:
+        return
+    print(f"{question}  Are you sure (y/N)? ", end="", flush=True)
+    answer = sys.stdin.readline() if sys.stdin else ""
+    if answer.strip() not in {"y", "Y"}:
+        sys.exit(1)
