@@ -6,6 +6,7 @@ A file that changes while it is read is read again; what is returned was stable.
 import errno
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -220,10 +221,11 @@ class _Object:
         self.length += len(stored)
 
 
-def pack_attributes(file: int | bytes, path: bytes) -> bytes | None:
+def pack_attributes(file: int | bytes, path: bytes, shown: Callable[[str], str | None] = str) -> bytes | None:
     """The packed extended attributes of an open file, or of a path whose last component is not followed.
 
-    Raises Unpublishable if the format cannot hold them (FORMAT section 5.7).
+    `shown` says by which name an attribute is published, None for one that is not. Raises Unpublishable if the format cannot
+    hold them (FORMAT section 5.7).
     """
     follow = isinstance(file, int)
     try:
@@ -231,9 +233,9 @@ def pack_attributes(file: int | bytes, path: bytes) -> bytes | None:
         if not names:
             return None
         found = {
-            os.fsencode(name): os.getxattr(file, name, follow_symlinks=follow)
+            os.fsencode(name_shown): os.getxattr(file, name, follow_symlinks=follow)
             for name in names
-            if name not in _MACHINE_ATTRIBUTES
+            if name not in _MACHINE_ATTRIBUTES and (name_shown := shown(name))
         }
         return pack(found)
     except OSError as error:

@@ -1,0 +1,133 @@
+"""The client that shows the published tree below the union: its parameters, its process; mounts nothing itself.
+
+It is the command that users mount with, started as they start it. In a user namespace it is also what keeps the namespace.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+from cvfs.errors import MountError, StoreFull
+from cvfs.hashes import ContentHash
+from cvfs_server.settings import RepositorySettings
+from cvfs_server.site import Site
+from cvfs_server.state import make_directory, write_state
+from cvfs_server.transaction import kernel
+from cvfs_server.transaction.layout import Layout
+
+_COMMAND = (sys.executable, "-c", "import sys; from cvfs_tools.cvfs_command import main; main(prog_name='cvfs')")
+_OWN_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "--propagation", "private", "--")
+_PREFIXES = ("CVMFS_", "CVFS_")
+_READY_WITHIN = 60.0
+_GONE_WITHIN = 10.0
+_PAUSE = 0.02
+_MAX_COMPLAINT = 2000
+_QUOTA_MB = 4000
+
+
+def start_client(site: Site, settings: RepositorySettings, layout: Layout, root: ContentHash, *, apart: bool) -> int:
+    """Show the revision with this root at `layout.lower`; the number of the process that does.
+
+    `apart` starts it in a user namespace of its own, with mounts that nobody else sees. Raises MountError, StoreFull.
+    """
+    for place in (layout.lower, layout.cache):
+        make_directory(place)
+    write_state(layout.client_local, _local_text(root, apart=apart))
+    files = f"config={_configuration(site, settings, layout)}:{layout.client_local}"
+    command = [*(_OWN_NAMESPACE if apart else ()), *_COMMAND, "mount", layout.fqrn, layout.lower, "-f", "-o", files]
+    # Whatever the user's environment says is meant for mounts of his own.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}
+    with open(layout.client_log, "w+b") as log:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise MountError(f"cannot start the client of {layout.fqrn}: {error.strerror}") from error
+        _await(process, layout)
+    # It is nobody's child as soon as this process ends.
+    process.returncode = 0
+    return process.pid
+
+
+def end_process(pid: int) -> None:
+    """See it gone, by force if it takes long."""
+    if not has_ended(pid, _GONE_WITHIN):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        has_ended(pid, _GONE_WITHIN)
+
+
+def has_ended(pid: int, within: float) -> bool:
+    """Whether a process is gone within that many seconds."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], within)[0])
+    finally:
+        os.close(descriptor)
+
+
+def _await(process: "subprocess.Popen[bytes]", layout: Layout) -> None:
+    deadline = time.monotonic() + _READY_WITHIN
+    while process.poll() is None and time.monotonic() < deadline:
+        place = kernel.mounted_at(layout.lower, process.pid)
+        if place and place.type.startswith("fuse"):
+            return
+        time.sleep(_PAUSE)
+    if process.poll() is None:
+        process.kill()
+        process.wait(_GONE_WITHIN)
+    with open(layout.client_log, "rb") as log:
+        complaint = log.read(_MAX_COMPLAINT).decode("utf-8", "replace").strip().replace("\n", "; ")
+    raise MountError(f"{layout.fqrn} cannot be mounted at {layout.lower}: {complaint or 'the client does not answer'}")
+
+
+def _local_text(root: ContentHash, *, apart: bool) -> bytes:
+    """The parameters of one revision. Where a user namespace knows one user only, he owns everything."""
+    return f"CVMFS_ROOT_HASH={root}\nCVMFS_CLAIM_OWNERSHIP={'yes' if apart else 'no'}\n".encode()
+
+
+def _configuration(site: Site, settings: RepositorySettings, layout: Layout) -> str:
+    """The file client.conf beside server.conf, made where there is none; in the spool area where that is not allowed."""
+    if os.path.exists(layout.configuration):
+        return layout.configuration
+    text = _configuration_text(site, settings, layout)
+    with contextlib.suppress(StoreFull):
+        write_state(layout.configuration, text)
+        return layout.configuration
+    path = f"{layout.spool}/client.conf"
+    write_state(path, text)
+    return path
+
+
+def _configuration_text(site: Site, settings: RepositorySettings, layout: Layout) -> bytes:
+    parameters: dict[str, object] = {
+        "CVMFS_CACHE_BASE": layout.cache,
+        "CVMFS_CACHE_DIR": layout.cache,
+        "CVMFS_RELOAD_SOCKETS": layout.cache,
+        "CVMFS_WORKSPACE": layout.cache,
+        "CVMFS_QUOTA_LIMIT": _QUOTA_MB,
+        "CVMFS_SERVER_URL": f"file://{settings.storage}" if settings.storage.startswith("/") else settings.url,
+        "CVMFS_HTTP_PROXY": "DIRECT",
+        "CVMFS_PUBLIC_KEY": site.key(settings.fqrn, "pub"),
+        "CVMFS_AUTO_UPDATE": "no",
+        "CVMFS_HIDE_MAGIC_XATTRS": "yes",
+        # Links are shown, and copied, as they are published.
+        "CVMFS_SERVER_CACHE_MODE": "yes",
+        # The layers below a union that is in use must not change by themselves.
+        "CVFS_WATCHDOG": "no",
+    }
+    return "".join(f"{name}='{value}'\n" for name, value in parameters.items()).encode("utf-8", "surrogateescape")
