@@ -16,13 +16,15 @@ from cvfs.format.fqrn import check_fqrn
 from cvfs.hashes import Algorithm
 from cvfs_server.content import StorageForm
 from cvfs_server.site import Site
+from cvfs_server.storage.s3_settings import S3Upstream
 
 _MAX_CONFIGURATION = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class RepositorySettings:
-    """How a repository is published. `auto_tag_timespan` is a date text or empty, places are paths.
+    """How a repository is published. `auto_tag_timespan` is a date text or empty, places are paths. With `s3` the published
+    files are there, and not in `storage`.
 
     In seconds: `ttl`, and `lock_timeout`, how long the lock of another publisher is waited for. `statistics_db` is empty for
     the usual place, rows older than `statistics_days` are forgotten (0: never).
@@ -50,6 +52,7 @@ class RepositorySettings:
     statistics_days: int = 365
     print_statistics: bool = False
     extended_gc_stats: bool = False
+    s3: S3Upstream | None = None
 
     def __post_init__(self) -> None:
         check_fqrn(self.fqrn)
@@ -59,6 +62,11 @@ class RepositorySettings:
             encoder_named(self.compression)
         except FormatError as error:
             raise UsageError(f"CVMFS_COMPRESSION_ALGORITHM: {error}") from error
+
+    @property
+    def upstream(self) -> str:
+        """Where the published files are, as CVMFS_UPSTREAM_STORAGE says it."""
+        return str(self.s3) if self.s3 else f"local,{self.storage}/data/txn,{self.storage}"
 
     @property
     def form(self) -> StorageForm:
@@ -104,7 +112,7 @@ def configuration_text(settings: RepositorySettings) -> str:
         "CVMFS_USER": settings.user,
         "CVMFS_SPOOL_DIR": settings.spool,
         "CVMFS_STRATUM0": settings.url,
-        "CVMFS_UPSTREAM_STORAGE": f"local,{settings.storage}/data/txn,{settings.storage}",
+        "CVMFS_UPSTREAM_STORAGE": settings.upstream,
         "CVMFS_USE_FILE_CHUNKING": settings.use_chunking,
         "CVMFS_MIN_CHUNK_SIZE": sizes.minimum,
         "CVMFS_AVG_CHUNK_SIZE": sizes.average,
@@ -170,12 +178,23 @@ class _Parameters:
             raise UsageError(f"{self._where}: {name}: {error}") from error
 
     def storage(self, default: str) -> str:
+        """The directory of published files; that of a repository in S3 is where one of this machine would be."""
         value = self.text("CVMFS_UPSTREAM_STORAGE", f"local,,{default}")
         kind, _, rest = value.partition(",")
         directory = rest.rpartition(",")[2]
+        if kind.lower() == "s3":
+            return default
         if kind != "local" or not directory.startswith("/"):
-            raise UsageError(f"{self._where}: CVMFS_UPSTREAM_STORAGE={value!r}: only local,<staging>,<directory> works")
+            raise UsageError(
+                f"{self._where}: CVMFS_UPSTREAM_STORAGE={value!r}: expected local,<staging>,<directory> or"
+                " S3,<staging>,<alias>@<configuration file>"
+            )
         return directory
+
+    def s3(self) -> S3Upstream | None:
+        value = self.text("CVMFS_UPSTREAM_STORAGE", "")
+        is_s3 = value.partition(",")[0].lower() == "s3"
+        return S3Upstream.parse(value, f"{self._where}: CVMFS_UPSTREAM_STORAGE") if is_s3 else None
 
 
 def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySettings:
@@ -184,6 +203,7 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
     return RepositorySettings(
         fqrn=parameters.text("CVMFS_REPOSITORY_NAME", fqrn),
         storage=parameters.storage(default.storage),
+        s3=parameters.s3(),
         spool=parameters.text("CVMFS_SPOOL_DIR", default.spool),
         user=parameters.text("CVMFS_USER", default.user),
         url=parameters.text("CVMFS_STRATUM0", default.url),

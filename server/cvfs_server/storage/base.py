@@ -4,7 +4,7 @@ An object is immutable: equal name means equal content, so a second writing of i
 `data/` is mutable and replaced as a whole. Source: FORMAT sections 1.1, 4.7.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from cvfs.hashes import Bytes
@@ -25,7 +25,10 @@ class Upload(Protocol):
 
 
 class Storage(Store, Protocol):
-    """A repository that can be written. Copies of it work in other processes."""
+    """A repository that can be written. Used by several threads; copies of it work in other processes.
+
+    Where it is behind a network, everything may raise Unreachable instead of StoreFull.
+    """
 
     @property
     def place(self) -> str:
@@ -56,6 +59,10 @@ class Storage(Store, Protocol):
     def discard(self, path: str) -> None:
         """Remove a file, if it is there. Raises StoreFull where that is not allowed."""
 
+    def discard_many(self, paths: Iterable[str]) -> None:
+        """Remove files, those that are there, in as few requests as possible. Raises StoreFull where that is not allowed;
+        then some may be gone."""
+
     def staged_by(self, publisher: str) -> "Storage":
         """The same storage for one publisher: what it leaves unfinished can be told from that of others."""
 
@@ -63,4 +70,7 @@ class Storage(Store, Protocol):
         """Remove what a publisher that is dead left unfinished. Raises StoreFull."""
 
     def sync(self) -> None:
-        """Return when everything written before will survive a power failure. Raises StoreFull."""
+        """Return when everything that this publisher put, in any process, is there to stay.
+
+        On a disk: it will survive a power failure. Behind a network: it has been asked for once more. Raises StoreError.
+        """

@@ -8,7 +8,7 @@ import contextlib
 import ctypes
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cvfs.durable import sync_directory
@@ -111,6 +111,11 @@ class LocalStorage:
                 os.unlink(self._place(path))
             except FileNotFoundError:
                 return
+
+    def discard_many(self, paths: Iterable[str]) -> None:
+        """Remove files, those that are there. Raises StoreFull where that is not allowed."""
+        for path in paths:
+            self.discard(path)
 
     def clear_staging(self, publisher: str) -> None:
         """Remove what a publisher that is dead, or done, left unfinished."""
