@@ -19,6 +19,7 @@ from cvfs_server.catalogs.objects import CatalogObjects, StoredCatalog
 from cvfs_server.keys import generate_keys, write_new_file
 from cvfs_server.publishers import Publisher, publishing
 from cvfs_server.release import Revision, put_object, release
+from cvfs_server.repository import MANIFEST
 from cvfs_server.resign import DEFAULT_DAYS, sign_new_whitelist
 from cvfs_server.settings import RepositorySettings, configuration_text
 from cvfs_server.site import Site
@@ -34,11 +35,11 @@ def mkfs(site: Site, settings: RepositorySettings, *, days: int = DEFAULT_DAYS, 
 
     The whitelist is valid for `days`. Raises UsageError if any part of such a repository is there already, StoreFull.
     """
-    if os.path.exists(site.configuration(settings.fqrn)) or os.path.exists(f"{settings.storage}/.cvmfspublished"):
+    storage = storage_of(settings)
+    if os.path.exists(site.configuration(settings.fqrn)) or storage.has(MANIFEST):
         raise UsageError(f"{settings.fqrn} exists already: remove it first, or choose another name")
     # First of all: what cannot be written down is refused before anything is made.
     text, now = configuration_text(settings), int(time.time())
-    storage = storage_of(settings)
     with contextlib.ExitStack() as on_failure:
         # Keys that signed nothing are of no use, and would be in the way of the next attempt.
         _write_keys(site, settings.fqrn, on_failure)

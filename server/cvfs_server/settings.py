@@ -3,6 +3,7 @@
 Source: FORMAT sections 4.3, 4.5, 6; DESIGN section 6.
 """
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,6 +80,15 @@ def default_settings(site: Site, fqrn: str) -> RepositorySettings:
     """What a new repository gets."""
     url = f"http://localhost/cvmfs/{fqrn}"
     return RepositorySettings(fqrn, os.path.abspath(site.storage(fqrn)), os.path.abspath(site.spool(fqrn)), url=url)
+
+
+def in_s3(settings: RepositorySettings, configuration: str, url: str) -> RepositorySettings:
+    """The same repository, in the bucket that an S3 configuration file names; clients will read below `url`.
+
+    Raises NotFound or UsageError for a bad file.
+    """
+    upstream = S3Upstream.of_new(settings.fqrn, settings.spool, configuration, url)
+    return dataclasses.replace(settings, s3=upstream, url=f"{url.rstrip('/')}/{settings.fqrn}")
 
 
 def load_settings(site: Site, fqrn: str) -> RepositorySettings:

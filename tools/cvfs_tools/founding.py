@@ -10,7 +10,7 @@ from cvfs.errors import FormatError, UsageError
 from cvfs.hashes import Algorithm
 from cvfs_server.mkfs import mkfs as make_repository
 from cvfs_server.resign import DEFAULT_DAYS
-from cvfs_server.settings import default_settings
+from cvfs_server.settings import default_settings, in_s3
 from cvfs_tools.running import write_line
 from cvfs_tools.server_options import site_at, site_options
 
@@ -26,6 +26,7 @@ _CHUNK_SIZES = re.compile(r"(\d+):(\d+):(\d+)")
 @click.command()
 @click.argument("fqrn")
 @click.option("-w", "--url", metavar="URL", help="URL under which clients find it")
+@click.option("-s", "--s3-config", metavar="FILE", help="Publish into the S3 bucket that FILE names; -w is its URL")
 @click.option("-o", "--owner", metavar="USER", help="User who publishes (noted in server.conf)")
 @click.option("-a", "--hash-algorithm", default="sha1", help="sha1, rmd160 or shake128", show_default=True)
 @click.option("-Z", "--compression", default="zlib", help="zlib, zlib-fast, zstd or none", show_default=True)
@@ -40,6 +41,7 @@ def mkfs(
     fqrn: str,
     *,
     url: str | None,
+    s3_config: str | None,
     owner: str | None,
     hash_algorithm: str,
     compression: str,
@@ -67,6 +69,10 @@ def mkfs(
         ttl=settings.ttl if ttl is None else ttl,
         chunk_sizes=_sizes(chunk_sizes) if chunk_sizes else settings.chunk_sizes,
     )
+    if s3_config:
+        if not url:
+            raise UsageError("mkfs -s needs -w URL as well: where clients find what is in the bucket")
+        settings = in_s3(settings, s3_config, url)
     make_repository(site, settings, days=days)
     write_line(f"Repository {fqrn} created, compression is {_COMPRESSION_NOTES[settings.compression]}")
     write_line(f"Clients need {site.key(fqrn, 'pub')}; keep {site.key(fqrn, 'masterkey')} in a safe place")

@@ -45,7 +45,7 @@ def info(fqrn: str | None, *, root: str) -> None:
     facts = {
         "Repository name": settings.fqrn,
         "Stratum0 URL": settings.url,
-        "Storage": settings.storage,
+        "Storage": repository.storage.place,
         "Revision": manifest.revision,
         "Root hash": manifest.root_catalog,
         "Published": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(manifest.timestamp)),
