@@ -2,7 +2,8 @@
 
 Marks are held by locks. A killed publisher's is found free: whoever comes next clears away what it left. A mark stays until
 everything that its publisher stored is flushed: if the machine went down meanwhile, the next one looks for objects without
-their bytes. The switch of the manifest is guarded by a lock of its own, which is held for a moment only.
+their bytes. A mark also says which list of condemned objects its publisher knows: garbage collection waits for those who
+do not know its own. The switch of the manifest is guarded by a lock of its own, which is held for a moment only.
 Source: FORMAT section A.2.
 """
 
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 
 from cvfs.errors import FormatError
 from cvfs.hashes import ContentHash, new_hasher
+from cvfs_server.gc.condemned import area_of, condemned_now
+from cvfs_server.gc.guarded import Guarded
 from cvfs_server.lock import is_free, publisher_lock
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.state import make_directory, read_state, write_state
@@ -46,12 +49,13 @@ def registered(settings: RepositorySettings, purpose: str) -> Iterator[Publisher
     with contextlib.ExitStack() as until_the_end:
         with registry(settings):
             _clear_dead(settings)
-            write_state(mark, _boot().encode())
+            condemned = condemned_now(area_of(settings))
+            write_state(mark, f"{_boot()}\n{condemned.name if condemned else ''}\n".encode())
             until_the_end.enter_context(publisher_lock(mark + ".lock", purpose))
         make_directory(scratch)
         storage = storage_of(settings).staged_by(name)
         try:
-            yield Publisher(name, scratch, storage)
+            yield Publisher(name, scratch, Guarded(storage, condemned) if condemned else storage)
             os.unlink(mark)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -88,6 +92,11 @@ def living(settings: RepositorySettings) -> set[str]:
     return {name for name in _names(settings) if not is_free(f"{_marks(settings)}/{name}.lock")}
 
 
+def unaware(settings: RepositorySettings, condemned: str) -> set[str]:
+    """Publishers at work that began before the list of this name was there; the caller holds the registry."""
+    return {name for name in living(settings) if _known_list(f"{_marks(settings)}/{name}") != condemned}
+
+
 def _names(settings: RepositorySettings) -> list[str]:
     return sorted({name.removesuffix(".lock") for name in os.listdir(_marks(settings))})
 
@@ -109,7 +118,7 @@ def _clear_dead(settings: RepositorySettings) -> None:
 
 def _settle(storage: Storage, mark: str) -> None:
     """Whatever a dead publisher stored is on the disk afterwards, or gone."""
-    if read_state(mark) == _boot().encode():
+    if (read_state(mark) or b"").partition(b"\n")[0] == _boot().encode():
         storage.sync()
         return
     # The machine went down meanwhile: objects written since may be there without their bytes.
@@ -117,6 +126,10 @@ def _settle(storage: Storage, mark: str) -> None:
     for path, _ in storage.objects(since):
         if not _is_whole(storage, path):
             storage.discard(path)
+
+
+def _known_list(mark: str) -> str:
+    return (read_state(mark) or b"").decode("ascii", "replace").partition("\n")[2].strip()
 
 
 def _is_whole(storage: Storage, path: str) -> bool:

@@ -25,7 +25,7 @@ _MAX_CONFIGURATION = 2**20
 @dataclass(frozen=True, slots=True)
 class RepositorySettings:
     """How a repository is published. `auto_tag_timespan` is a date text or empty, places are paths. With `s3` the published
-    files are there, and not in `storage`.
+    files are there, and not in `storage`. `auto_gc_lapse` and `auto_gc_timespan` are date texts, `gc_deletion_log` is a path.
 
     In seconds: `ttl`, and `lock_timeout`, how long the lock of another publisher is waited for. `statistics_db` is empty for
     the usual place, rows older than `statistics_days` are forgotten (0: never).
@@ -47,6 +47,10 @@ class RepositorySettings:
     auto_tag: bool = True
     auto_tag_timespan: str = ""
     garbage_collection: bool = True
+    auto_gc: bool = False
+    auto_gc_lapse: str = "1 day ago"
+    auto_gc_timespan: str = "3 days ago"
+    gc_deletion_log: str = ""
     ttl: int = DEFAULT_TTL
     lock_timeout: int = 300
     statistics_db: str = ""
@@ -233,6 +237,10 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
         auto_tag=parameters.flag("CVMFS_AUTO_TAG", default=True),
         auto_tag_timespan=parameters.text("CVMFS_AUTO_TAG_TIMESPAN", ""),
         garbage_collection=parameters.flag("CVMFS_GARBAGE_COLLECTION", default=False),
+        auto_gc=parameters.flag("CVMFS_AUTO_GC", default=False),
+        auto_gc_lapse=parameters.text("CVMFS_AUTO_GC_LAPSE", "") or default.auto_gc_lapse,
+        auto_gc_timespan=parameters.text("CVMFS_AUTO_GC_TIMESPAN", "") or default.auto_gc_timespan,
+        gc_deletion_log=parameters.text("CVMFS_GC_DELETION_LOG", ""),
         ttl=parameters.number("CVMFS_REPOSITORY_TTL", DEFAULT_TTL),
         lock_timeout=parameters.number("CVFS_LOCK_TIMEOUT", default.lock_timeout),
         statistics_db=parameters.text("CVMFS_STATISTICS_DB", ""),

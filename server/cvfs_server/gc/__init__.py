@@ -1,0 +1,1 @@
+"""Garbage collection beside publishers and readers: mark, condemn, wait, sweep."""
