@@ -143,7 +143,7 @@ class _Plan:
         elif _is_same(base, theirs):
             self._refuse_changes_below(base, theirs)
             _take(path, mine, outcome)
-        elif mine and theirs and mine.row.name in _MARKERS:
+        elif mine and theirs and mine.row.name in _MARKERS and not (mine.together or theirs.together):
             if _time(mine.row) > _time(theirs.row):
                 _take(path, mine, outcome)
         elif not _is_same(mine, theirs):
