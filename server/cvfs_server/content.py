@@ -6,26 +6,28 @@ A file that changes while it is read is read again; what is returned was stable.
 import errno
 import os
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
-from cvfs.chunking import ChunkSizes, Cutter
+from cvfs.chunking import ChunkSizes
 from cvfs.compression import encoder_named
 from cvfs.errors import FormatError, Unpublishable
 from cvfs.format.dirent import Chunk
 from cvfs.format.xattrs import pack
-from cvfs.hashes import Algorithm, Bytes, ContentHash, ObjectKind, new_hasher
+from cvfs.hashes import Algorithm, Bytes, ContentHash
+from cvfs_server.pieces import NewObject, Pieces
 from cvfs_server.sources.base import Part, Place
-from cvfs_server.storage.base import Storage
+from cvfs_server.storage.base import Storage, Upload
 
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ATTEMPTS = 3
 # Up to here a file is held in memory at once, plain and compressed.
 _SMALL = 2**20
 _STEP = 2**20
+_STAT_BLOCK = 512
 # Labels belong to the machine, not to the tree, and no client could honour them.
-_MACHINE_ATTRIBUTES = frozenset({"security.selinux"})
+_MACHINE_ATTRIBUTES = frozenset({b"security.selinux"})
 _NO_ATTRIBUTES = frozenset({errno.ENOTSUP, errno.ENODATA})
 
 
@@ -33,7 +35,8 @@ _NO_ATTRIBUTES = frozenset({errno.ENOTSUP, errno.ENODATA})
 class StorageForm:
     """How a repository stores contents. Works in other processes.
 
-    `chunking` is None where files are never cut; `bulk` asks for a whole-file object beside the chunks.
+    `chunking` is None where files are never cut; `bulk` asks for a whole-file object beside the chunks. With `external` the
+    contents are on other servers: they are only cut and hashed (FORMAT section 4.6).
     """
 
     algorithm: Algorithm = Algorithm.SHA1
@@ -41,6 +44,13 @@ class StorageForm:
     chunking: ChunkSizes | None = None
     bulk: bool = False
     xattrs: bool = True
+    external: bool = False
+
+    def as_external(self, compression: str = "") -> "StorageForm":
+        """The same for external contents: as they are, or in the compressed form that the other servers deliver."""
+        # Clients ask for parts of a file: that is of no use within a compressed one.
+        chunking = None if compression not in {"", "none"} else self.chunking
+        return replace(self, compression=compression or "none", chunking=chunking, bulk=False, external=True)
 
 
 class Content(NamedTuple):
@@ -56,6 +66,16 @@ class Content(NamedTuple):
     stored: int
 
 
+class Objects(Protocol):
+    """Where new objects go."""
+
+    def put(self, path: str, data: Bytes) -> bool:
+        """Keep one object; False if it was there before. Raises StoreFull."""
+
+    def start_upload(self) -> Upload:
+        """An object too large for memory."""
+
+
 class _Unstable(Exception):
     """The file changed while it was read."""
 
@@ -64,7 +84,8 @@ class ContentReader:
     """Turns files into objects of one repository. Used by one thread."""
 
     def __init__(self, storage: Storage, form: StorageForm) -> None:
-        self._storage = storage
+        self._repository = storage
+        self._storage: Objects = _Nowhere() if form.external else storage
         self._form = form
         self._encoder = encoder_named(form.compression)
 
@@ -74,7 +95,8 @@ class ContentReader:
         Raises Unpublishable, naming the path, if it cannot be read, is no regular file or does not hold still.
         """
         if place is None:
-            return self._take_small(b"", None, 0)
+            # No other server has a file that was only generated.
+            return self._take_small(self._repository, b"", Part(0, 0, 0))
         path = place.path
         try:
             for _ in range(_ATTEMPTS):
@@ -92,133 +114,115 @@ class ContentReader:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
                 raise _refused(path, "is no longer a regular file")
-            if part:
-                content = self._take_part(descriptor, part)
-            else:
-                packed = pack_attributes(descriptor, path) if self._form.xattrs else None
-                content = self._take_open(descriptor, before.st_size, packed, before.st_mtime_ns)
+            if part and part.archive_mtime_ns not in {None, before.st_mtime_ns}:
+                raise _refused(path, "changed since it was opened")
+            content = self._take_open(descriptor, before, part or self._whole(descriptor, before, path))
             if _state(before) != _state(os.fstat(descriptor)):
                 raise _Unstable
             return content
         finally:
             os.close(descriptor)
 
-    def _take_part(self, descriptor: int, part: Part) -> Content:
-        os.lseek(descriptor, part.offset, os.SEEK_SET)
-        return self._take_open(descriptor, part.size, part.xattr, part.mtime_ns, is_part=True)
+    def _whole(self, descriptor: int, status: os.stat_result, path: bytes) -> Part:
+        packed = pack_attributes(descriptor, path) if self._form.xattrs else None
+        return Part(0, status.st_size, status.st_mtime_ns, packed)
 
-    def _take_open(
-        self, descriptor: int, size: int, packed: bytes | None, mtime_ns: int, *, is_part: bool = False
-    ) -> Content:
-        chunking = self._form.chunking
+    def _take_open(self, descriptor: int, status: os.stat_result, part: Part) -> Content:
+        chunking, size = self._form.chunking, part.size
         if size > _SMALL or (chunking and size > chunking.minimum):
-            return self._take_large(descriptor, size, packed, mtime_ns, is_part=is_part)
-        data = os.read(descriptor, size + (not is_part))
+            return self._take_large(descriptor, status, part)
+        data = os.pread(descriptor, size, part.offset)
         if len(data) != size:
             raise _Unstable
-        return self._take_small(data, packed, mtime_ns)
+        return self._take_small(self._storage, data, part)
 
-    def _take_small(self, data: bytes, packed: bytes | None, mtime_ns: int) -> Content:
+    def _take_small(self, storage: Objects, data: bytes, part: Part) -> Content:
         stored = self._encoder.encode(data)
         content = ContentHash.of(stored, self._form.algorithm)
-        new = self._storage.put(content.path, stored)
-        return Content(content.digest, (), packed, len(data), mtime_ns, int(new), len(stored) if new else 0)
+        new = storage.put(content.path, stored)
+        return Content(content.digest, (), part.xattr, part.size, part.mtime_ns, int(new), len(stored) if new else 0)
 
-    def _take_large(self, descriptor: int, size: int, packed: bytes | None, mtime_ns: int, *, is_part: bool) -> Content:
+    def _take_large(self, descriptor: int, status: os.stat_result, part: Part) -> Content:
         chunking = self._form.chunking
-        pieces = _Pieces(self._storage, self._form, chunking if chunking and size > chunking.minimum else None)
+        cut = chunking if chunking and part.size > chunking.minimum else None
+        pieces = Pieces(self._start_object, cut, bulk=self._form.bulk)
         try:
-            # One byte more than there should be shows a file that grew; behind a part there is something else.
-            while data := os.read(descriptor, min(_STEP, size + (not is_part) - pieces.length)):
-                pieces.feed(data)
-            if pieces.length != size:
-                raise _Unstable
+            for extent in _extents(descriptor, status, part):
+                _feed(pieces, descriptor, extent)
             digest, chunks = pieces.finish()
         finally:
             pieces.abort()
-        return Content(digest, chunks, packed, size, mtime_ns, pieces.objects, pieces.stored)
+        return Content(digest, chunks, part.xattr, part.size, part.mtime_ns, pieces.objects, pieces.stored)
+
+    def _start_object(self) -> NewObject:
+        return NewObject(self._storage, self._encoder, self._form.algorithm)
 
 
-class _Pieces:
-    """A large file being cut into objects; becomes one whole object if there is no cut."""
+class _Nowhere:
+    """Where the objects of external files are kept."""
 
-    def __init__(self, storage: Storage, form: StorageForm, chunking: ChunkSizes | None) -> None:
-        self._storage = storage
-        self._form = form
-        self._cutter = Cutter(chunking) if chunking else None
-        self._bulk = _Object(storage, form) if chunking and form.bulk else None
-        self._open = _Object(storage, form)
-        self._chunks: list[Chunk] = []
-        self._start = 0
-        self.length = 0
-        self.objects = 0
-        self.stored = 0
+    def put(self, path: str, data: Bytes) -> bool:
+        del path, data
+        return False
 
-    def feed(self, data: bytes) -> None:
-        cuts = self._cutter.feed(data) if self._cutter else []
-        if self._bulk:
-            self._bulk.feed(data)
-        view = memoryview(data)
-        for cut in cuts:
-            self._open.feed(view[: cut - self.length])
-            view = view[cut - self.length :]
-            self.length = cut
-            self._end_chunk()
-            self._open = _Object(self._storage, self._form)
-        self._open.feed(view)
-        self.length += len(view)
+    def start_upload(self) -> "_Nowhere":
+        return self
 
-    def finish(self) -> tuple[bytes | None, tuple[Chunk, ...]]:
-        """The whole-file digest, if there is one, and the chunks, if there are several."""
-        if not self._chunks:
-            return self._keep(self._open, ObjectKind.FILE), ()
-        self._end_chunk()
-        return self._keep(self._bulk, ObjectKind.FILE) if self._bulk else None, tuple(self._chunks)
+    def write(self, data: Bytes) -> None:
+        del data
+
+    def commit(self, path: str) -> bool:
+        del path
+        return False
 
     def abort(self) -> None:
-        """Drop what was not kept."""
-        for unfinished in (self._open, self._bulk):
-            if unfinished:
-                unfinished.abort()
-
-    def _end_chunk(self) -> None:
-        digest = self._keep(self._open, ObjectKind.CHUNK)
-        self._chunks.append(Chunk(self._start, self.length - self._start, digest))
-        self._start = self.length
-
-    def _keep(self, finished: "_Object", kind: ObjectKind) -> bytes:
-        content, new = finished.keep(kind)
-        self.objects += new
-        self.stored += finished.length if new else 0
-        return content.digest
+        return
 
 
-class _Object:
-    """One object being compressed, hashed and uploaded in the same pass."""
+class _Extent(NamedTuple):
+    offset: int
+    size: int
+    is_hole: bool = False
 
-    def __init__(self, storage: Storage, form: StorageForm) -> None:
-        self._compressor = encoder_named(form.compression).start()
-        self._algorithm = form.algorithm
-        self._hasher = new_hasher(form.algorithm)
-        self._upload = storage.start_upload()
-        self.length = 0
 
-    def feed(self, data: Bytes) -> None:
-        self._write(self._compressor.compress(data))
+def _extents(descriptor: int, status: os.stat_result, part: Part) -> Iterator[_Extent]:
+    """What there is to read, in order: bytes, and holes, which are zeros that take no room."""
+    position, end = part.offset, part.offset + part.size
+    if status.st_blocks * _STAT_BLOCK >= status.st_size:
+        yield _Extent(position, part.size)
+        return
+    while position < end:
+        data = _seek(descriptor, position, os.SEEK_DATA, end)
+        if data > position:
+            yield _Extent(position, data - position, is_hole=True)
+        position = _seek(descriptor, data, os.SEEK_HOLE, end)
+        if position > data:
+            yield _Extent(data, position - data)
 
-    def keep(self, kind: ObjectKind) -> tuple[ContentHash, bool]:
-        """Its hash, and whether it was new."""
-        self._write(self._compressor.flush())
-        content = ContentHash(self._algorithm, self._hasher.digest(), kind)
-        return content, self._upload.commit(content.path)
 
-    def abort(self) -> None:
-        self._upload.abort()
+def _seek(descriptor: int, position: int, what: int, end: int) -> int:
+    if position >= end:
+        return end
+    try:
+        return min(os.lseek(descriptor, position, what), end)
+    except OSError as error:
+        # There is no data behind this place.
+        if error.errno == errno.ENXIO:
+            return end
+        raise
 
-    def _write(self, stored: bytes) -> None:
-        self._hasher.update(stored)
-        self._upload.write(stored)
-        self.length += len(stored)
+
+def _feed(pieces: Pieces, descriptor: int, extent: _Extent) -> None:
+    if extent.is_hole:
+        pieces.feed_zeros(extent.size)
+        return
+    position, end = extent.offset, extent.offset + extent.size
+    while position < end:
+        data = os.pread(descriptor, min(_STEP, end - position), position)
+        if not data:
+            raise _Unstable
+        pieces.feed(data)
+        position += len(data)
 
 
 def pack_attributes(file: int | bytes, path: bytes, shown: Callable[[str], str | None] = str) -> bytes | None:
@@ -235,13 +239,19 @@ def pack_attributes(file: int | bytes, path: bytes, shown: Callable[[str], str |
         found = {
             os.fsencode(name_shown): os.getxattr(file, name, follow_symlinks=follow)
             for name in names
-            if name not in _MACHINE_ATTRIBUTES and (name_shown := shown(name))
+            if (name_shown := shown(name))
         }
-        return pack(found)
     except OSError as error:
         if error.errno in _NO_ATTRIBUTES:
             return None
         raise _refused(path, f"extended attributes: {error.strerror}") from error
+    return packed_attributes(found, path)
+
+
+def packed_attributes(attributes: Mapping[bytes, bytes], path: bytes) -> bytes | None:
+    """What is published of extended attributes, packed, None for nothing. Raises Unpublishable, naming the path."""
+    try:
+        return pack({name: value for name, value in attributes.items() if name not in _MACHINE_ATTRIBUTES})
     except FormatError as error:
         raise _refused(path, str(error)) from error
 

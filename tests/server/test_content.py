@@ -16,7 +16,8 @@ from cvfs.format import xattrs
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs_server import content
 from cvfs_server.content import ContentReader, StorageForm
-from cvfs_server.sources.base import Place
+from cvfs_server.pieces import NewObject
+from cvfs_server.sources.base import Part, Place
 
 SIZES = ChunkSizes(1024, 2048, 4096)
 EMPTY_ZLIB = "e8ec3d88b62ebf526e4e5a4ff6162a3aa48a6b78"
@@ -159,13 +160,13 @@ class Meddler:
 
     def __init__(self, path, times, change):
         self.path, self.times, self.change = path, times, change
-        self.read = os.read
+        self.read = os.pread
 
-    def __call__(self, descriptor, count):
+    def __call__(self, descriptor, count, offset):
         if self.times:
             self.times -= 1
             self.change(self.path, self.times)
-        return self.read(descriptor, count)
+        return self.read(descriptor, count, offset)
 
 
 def _append(path, _):
@@ -187,7 +188,7 @@ def _rewrite(path, round_number):
 @pytest.mark.parametrize("size", [100, 2**20 + 100])
 def test_a_file_that_changes_is_read_again(storage, file, monkeypatch, change, size):
     path = file(_random(size))
-    monkeypatch.setattr(os, "read", Meddler(path, 2, change))
+    monkeypatch.setattr(os, "pread", Meddler(path, 2, change))
     taken = ContentReader(storage, StorageForm()).take(Place(path))
     monkeypatch.undo()
     now = Path(os.fsdecode(path)).read_bytes()
@@ -199,6 +200,116 @@ def test_a_file_that_changes_is_read_again(storage, file, monkeypatch, change, s
 
 def test_a_file_that_never_holds_still_is_refused(storage, file, monkeypatch):
     path = file(_random(100))
-    monkeypatch.setattr(os, "read", Meddler(path, -1, _append))
+    monkeypatch.setattr(os, "pread", Meddler(path, -1, _append))
     with pytest.raises(Unpublishable, match="changed while it was read, 3 times"):
         ContentReader(storage, StorageForm()).take(Place(path))
+
+
+def sparse(path, size, *written):
+    """A file of holes, with some bytes written at offsets."""
+    with open(path, "wb") as file:
+        file.truncate(size)
+        for offset, data in written:
+            file.seek(offset)
+            file.write(data)
+    return os.fsencode(path)
+
+
+def dense(path, copy):
+    """The same bytes without holes."""
+    data = Path(os.fsdecode(path)).read_bytes()
+    copy.write_bytes(data)
+    return os.fsencode(copy)
+
+
+SPARSE = {
+    "nothing but a hole": (300_000, ()),
+    "exactly full chunks": (2 * 16_384, ()),
+    "one byte more than a chunk": (16_385, ()),
+    "ends with data": (200_000, ((199_990, b"0123456789"),)),
+    "data at the start": (200_000, ((0, b"x" * 5_000),)),
+    "islands": (500_000, ((40_000, b"a" * 9_000), (41_000, b"b"), (333_333, b"c" * 70_000))),
+    "a small hole only": (40_000, ((0, b"a" * 8_192), (36_864, b"b" * 3_136))),
+}
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize("case", SPARSE)
+def test_holes_are_the_zeros_that_they_show(storage, tmp_path, case, bulk):
+    size, written = SPARSE[case]
+    form = StorageForm(chunking=ChunkSizes(4_096, 8_192, 16_384), bulk=bulk)
+    holes = sparse(tmp_path / "holes", size, *written)
+    found = ContentReader(storage, form).take(Place(holes))
+    expected = ContentReader(storage, form).take(Place(dense(holes, tmp_path / "dense")))
+    assert found[:3] == expected[:3]
+    assert found.size == size
+    assert [chunk.offset for chunk in found.chunks] == [chunk.offset for chunk in expected.chunks]
+
+
+def test_holes_without_chunks_are_zeros_too(storage, tmp_path):
+    holes = sparse(tmp_path / "holes", 3 * 2**20, (2**20, b"data"))
+    found = ContentReader(storage, StorageForm()).take(Place(holes))
+    expected = ContentReader(storage, StorageForm()).take(Place(dense(holes, tmp_path / "dense")))
+    assert found.digest == expected.digest
+
+
+def test_a_chunk_of_zeros_is_compressed_once(storage, tmp_path, monkeypatch):
+    fed = []
+    monkeypatch.setattr(
+        NewObject, "feed", lambda self, data, feed=NewObject.feed: (fed.append(len(data)), feed(self, data))
+    )
+    form = StorageForm(chunking=ChunkSizes(4_096, 8_192, 16_384))
+    content = ContentReader(storage, form).take(Place(sparse(tmp_path / "holes", 2**30)))
+    assert len(content.chunks) == 2**16
+    assert len({chunk.digest for chunk in content.chunks}) == 1
+    assert sum(fed) < 100_000
+
+
+def test_a_part_is_read_where_it_is(storage, tmp_path):
+    whole = tmp_path / "whole"
+    whole.write_bytes(b"before" + _random(50_000) + b"behind")
+    part = tmp_path / "part"
+    part.write_bytes(whole.read_bytes()[6:-6])
+    form = StorageForm(chunking=ChunkSizes(4_096, 8_192, 16_384))
+    found = ContentReader(storage, form).take(Place(os.fsencode(whole), Part(6, 50_000, 7, b"packed")))
+    expected = ContentReader(storage, form).take(Place(os.fsencode(part)))
+    assert found[:2] == expected[:2]
+    assert (found.xattr, found.size, found.mtime_ns) == (b"packed", 50_000, 7)
+
+
+def test_a_part_with_holes_is_read_where_it_is(storage, tmp_path):
+    holes = sparse(tmp_path / "holes", 500_000, (100_000, b"x" * 10_000))
+    part = tmp_path / "part"
+    part.write_bytes(Path(os.fsdecode(holes)).read_bytes()[50_000:450_000])
+    form = StorageForm(chunking=ChunkSizes(4_096, 8_192, 16_384))
+    found = ContentReader(storage, form).take(Place(holes, Part(50_000, 400_000, 0)))
+    assert found[:2] == ContentReader(storage, form).take(Place(os.fsencode(part)))[:2]
+
+
+def test_a_part_of_something_else_than_was_opened_is_refused(storage, file):
+    path = file(b"archive")
+    with pytest.raises(Unpublishable, match="changed since it was opened"):
+        ContentReader(storage, StorageForm()).take(Place(path, Part(0, 3, 0, None, archive_mtime_ns=1)))
+
+
+@pytest.mark.parametrize("size", [0, 100, 3 * 2**20, 40_000])
+def test_external_contents_are_hashed_and_not_stored(storage, file, size):
+    form = StorageForm(chunking=ChunkSizes(4_096, 8_192, 16_384)).as_external()
+    data = _random(size)
+    content = ContentReader(storage, form).take(Place(file(data)))
+    assert (content.objects, content.stored) == (0, 0)
+    assert list(storage.objects()) == []
+    pieces = [data[chunk.offset : chunk.offset + chunk.size] for chunk in content.chunks] or [data]
+    digests = [chunk.digest for chunk in content.chunks] or [content.digest]
+    assert digests == [hashlib.sha1(piece).digest() for piece in pieces]
+
+
+def test_external_contents_in_compressed_form_are_not_cut():
+    form = StorageForm(chunking=ChunkSizes(), bulk=True).as_external("zlib")
+    assert (form.compression, form.chunking, form.bulk, form.external) == ("zlib", None, False, True)
+    assert StorageForm(chunking=ChunkSizes()).as_external("none").chunking is not None
+
+
+def test_generated_markers_are_stored_in_external_repositories_too(storage):
+    content = ContentReader(storage, StorageForm().as_external()).take(None)
+    assert content.objects == 1

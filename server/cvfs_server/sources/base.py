@@ -60,12 +60,13 @@ class ScannedEntry(NamedTuple):
 
 class Part(NamedTuple):
     """A file inside of another one, for instance in an archive: its first byte and length there, and what a file system
-    would say of it."""
+    would say of it. `archive_mtime_ns` is when the file around it was last modified, if it must not have changed since."""
 
     offset: int
     size: int
     mtime_ns: int
     xattr: bytes | None = None
+    archive_mtime_ns: int | None = None
 
 
 class Place(NamedTuple):
