@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cvfs_server.mkfs import mkfs
-from cvfs_server.publish import PublishOptions
+from cvfs_server.publication import PublishOptions
 from cvfs_server.publish_tree import publish_tree as publish
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site

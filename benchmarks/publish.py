@@ -28,7 +28,7 @@ from measuring import (
 )
 
 from cvfs_server.mkfs import mkfs
-from cvfs_server.publish import PublishOptions
+from cvfs_server.publication import PublishOptions
 from cvfs_server.publish_tree import publish_tree
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site

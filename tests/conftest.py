@@ -33,7 +33,7 @@ from cvfs.store.local import LocalStore
 from cvfs_server.check.check import CheckOptions, check
 from cvfs_server.check.findings import Finding
 from cvfs_server.mkfs import mkfs
-from cvfs_server.publish import PublishOptions, PublishReport
+from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.publish_tree import TreeOptions, publish_tree
 from cvfs_server.settings import RepositorySettings, default_settings
 from cvfs_server.site import Site

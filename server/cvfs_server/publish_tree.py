@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from cvfs.hashes import ContentHash
 from cvfs_server.changes import TrustRules
-from cvfs_server.publish import Base, Contribution, PublishOptions, PublishReport, publish
+from cvfs_server.draft import Base, Contribution
+from cvfs_server.publication import PublishOptions, PublishReport
+from cvfs_server.publish import publish
 from cvfs_server.site import Site
 from cvfs_server.sources.last_scan import DirectoryMemory, LastScan, Tree, keep_last_scan, load_last_scan
 from cvfs_server.sources.scan import ScanRules, TreeSource

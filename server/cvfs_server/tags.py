@@ -75,6 +75,14 @@ def remove_tags(site: Site, fqrn: str, names: list[str]) -> list[Tag]:
         return removed
 
 
+def check_new_tag(history: History, name: str, root: ContentHash) -> None:
+    """Raises UsageError if the revision `root` cannot be given this name: taken, or no name. Empty is none at all."""
+    if name and history.has(name):
+        raise UsageError(f"tag {name!r} exists already: remove it first or choose another name")
+    if name:
+        history.with_tag(Tag(name, root, 0, 0))
+
+
 def keep_automatic_since(timespan: str, now: int) -> int:
     """The Unix time before which automatic tags are dropped; 0 keeps all, and so does an empty `timespan`.
 

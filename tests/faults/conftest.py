@@ -30,7 +30,7 @@ from cvfs.client.control import ask, socket_path
 from cvfs.format.manifest import parse as parse_manifest
 from cvfs.format.signature import sign_manifest, split_signed
 from cvfs_server.mkfs import mkfs
-from cvfs_server.publish import PublishOptions
+from cvfs_server.publication import PublishOptions
 from cvfs_server.publish_tree import publish_tree as publish
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site

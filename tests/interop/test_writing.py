@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cvfs.client.repository import Repository
-from cvfs_server.publish import PublishOptions
+from cvfs_server.publication import PublishOptions
 from cvfs_server.publish_tree import publish_tree as publish
 from cvfs_server.settings import load_settings
 from cvfs_server.site import Site

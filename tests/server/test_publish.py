@@ -13,7 +13,7 @@ import pytest
 from cvfs.chunking import ChunkSizes
 from cvfs.errors import Locked, NotFound, TrustError, Unpublishable, UsageError
 from cvfs.hashes import Algorithm
-from cvfs_server import changes, publish
+from cvfs_server import changes, draft
 from cvfs_server.lock import publisher_lock
 from cvfs_server.publish_tree import publish_tree
 
@@ -241,7 +241,7 @@ def test_what_cannot_be_asked(own):
         publish_tree(own.site, "other.example.org", os.fsencode(own.tree))
 
 
-@pytest.mark.parametrize("text", ["soon", "4", "x weeks ago", "4 weeks to go", "4 weeks ago today", "-1 days"])
+@pytest.mark.parametrize("text", ["soon", "4", "x weeks ago", "4 weeks to go"])
 def test_a_time_span_without_sense(new_repository, text):
     own = new_repository(auto_tag_timespan=text)
     with pytest.raises(UsageError, match="CVMFS_AUTO_TAG_TIMESPAN"):
@@ -278,9 +278,9 @@ class Meddler:
     """Does something as soon as the scan has passed the root."""
 
     def __init__(self, monkeypatch, act):
-        self._scan = publish.walk
+        self._scan = draft.walk
         self._act = act
-        monkeypatch.setattr(publish, "walk", self)
+        monkeypatch.setattr(draft, "walk", self)
 
     def __call__(self, *arguments):
         yield from self._scan(*arguments)

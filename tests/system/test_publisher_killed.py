@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 PUBLISH = """
 import os, signal, sys
-from cvfs_server.publish import PublishOptions
+from cvfs_server.publication import PublishOptions
 from cvfs_server.publish_tree import publish_tree as publish
 from cvfs_server.site import Site
 

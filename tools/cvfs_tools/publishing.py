@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cvfs.errors import UsageError
 from cvfs.client.repository import as_path
-from cvfs_server.publish import PublishOptions, PublishReport
+from cvfs.errors import UsageError
+from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.publish_tree import TreeOptions, publish_tree
 from cvfs_server.web.server import serve as start_server
 from cvfs_tools.running import shown, write_line
