@@ -3,7 +3,7 @@
 import click
 
 from cvfs import __version__
-from cvfs_tools import checking, founding, inspecting, publishing, signing, tagging
+from cvfs_tools import checking, founding, inspecting, publishing, signing, tagging, transacting
 from cvfs_tools.running import Group
 
 
@@ -17,12 +17,18 @@ for command in (
     founding.mkfs,
     publishing.publish,
     signing.resign,
+    signing.masterkey,
     publishing.serve,
     inspecting.info,
     inspecting.list_repositories,
     tagging.tag,
     tagging.rollback,
     tagging.checkout,
+    transacting.transaction,
+    transacting.abort,
+    transacting.enter,
+    transacting.mount,
+    transacting.umount,
     checking.check,
 ):
     main.add_command(command)

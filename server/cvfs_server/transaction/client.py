@@ -5,6 +5,7 @@ It is the command that users mount with, started as they start it. In a user nam
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from cvfs.errors import MountError, StoreFull
 from cvfs.hashes import ContentHash
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
-from cvfs_server.state import make_directory, write_state
+from cvfs_server.state import make_directory, read_state, write_state
 from cvfs_server.transaction import kernel
 from cvfs_server.transaction.layout import Layout
 
@@ -27,6 +28,7 @@ _GONE_WITHIN = 10.0
 _PAUSE = 0.02
 _MAX_COMPLAINT = 2000
 _QUOTA_MB = 4000
+_ROOT_HASH = re.compile(r"^CVMFS_ROOT_HASH=(.*)$", re.MULTILINE)
 
 
 def start_client(site: Site, settings: RepositorySettings, layout: Layout, root: ContentHash, *, apart: bool) -> int:
@@ -58,6 +60,13 @@ def start_client(site: Site, settings: RepositorySettings, layout: Layout, root:
     # It is nobody's child as soon as this process ends.
     process.returncode = 0
     return process.pid
+
+
+def shown_root(layout: Layout) -> str:
+    """The root hash that the client was started with last, empty if there was none."""
+    text = (read_state(layout.client_local) or b"").decode("ascii", "replace")
+    found = _ROOT_HASH.search(text)
+    return found[1] if found else ""
 
 
 def end_process(pid: int) -> None:

@@ -14,16 +14,18 @@ from cvfs_server.transaction.layout import Layout
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`base` is the root hash of the revision it began with, `subpath` limits what may be changed, empty or `/path`.
+    """An open transaction.
 
-    `user` opened it, at the Unix time `started`. `keeper` is the process in whose namespaces its mounts are, 0 for this
-    process's own. `published` is the root hash it became, while what is left of it is being cleared away.
+    `base` is the root hash of the revision it began with, `subpath` limits what may be changed, empty or `/path`. `user`
+    opened it, at the Unix time `started`; `apart` if his mounts are in namespaces of their own, which the process `keeper`
+    holds. `published` is the root hash it became, while what is left of it is being cleared away.
     """
 
     base: str
     subpath: str
     user: int
     started: int
+    apart: bool = False
     keeper: int = 0
     published: str = ""
 
@@ -46,6 +48,11 @@ def read_record(layout: Layout) -> Record | None:
             f"{layout.open_mark}: not of this program, or damaged: abort the transaction with cvfs-server abort -f "
             f"{layout.fqrn}"
         ) from error
+
+
+def is_open(layout: Layout) -> bool:
+    """Whether there is a transaction, whatever its record says."""
+    return os.path.lexists(layout.open_mark)
 
 
 def open_record(layout: Layout) -> Record:
