@@ -43,6 +43,8 @@ def publish(site: Site, fqrn: str, open_source: OpenSource, options: PublishOpti
         base = Base(repository, repository.tree_of(_start(repository, checkout, options), publisher.scratch), publisher)
         contribution = open_source(base)
         draft = build_draft(base, contribution, tally)
+        # Before the lock: under it only what is new since then is flushed, or asked for.
+        publisher.storage.sync()
         with switching(settings, "publish"):
             final = _land(base, draft, checkout, options)
             if final is draft:

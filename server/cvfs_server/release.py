@@ -71,10 +71,10 @@ def release(site: Site, settings: RepositorySettings, revision: Revision, publis
 
 
 def switch(site: Site, settings: RepositorySettings, storage: Storage, manifest: Manifest) -> None:
-    """Sign a manifest and put it in place of the old one, in one atomic act, once everything else is on the disk."""
+    """Sign a manifest and put it in place of the old one, in one atomic act, once everything else is there to stay."""
     key = load_private_key(site.key(settings.fqrn, "key"))
-    document = sign_manifest(manifest.serialise(), settings.algorithm, key)
     storage.sync()
+    document = sign_manifest(manifest.serialise(), settings.algorithm, key)
     storage.replace(MANIFEST, document)
 
 
