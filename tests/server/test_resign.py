@@ -10,7 +10,7 @@ from cvfs.errors import Locked, NotFound, TrustError, UsageError
 from cvfs.format.signature import split_signed
 from cvfs.format.whitelist import parse
 from cvfs_server.lock import publisher_lock
-from cvfs_server.resign import resign_manifest, resign_whitelist
+from cvfs_server.resign import resign_if_due, resign_manifest, resign_whitelist, sign_new_whitelist
 
 
 @pytest.fixture
@@ -84,3 +84,59 @@ def test_not_beside_another_publisher(new_repository, sign):
     own = new_repository(lock_timeout=0)
     with publisher_lock(f"{own.settings.spool}/publish.lock", "publish"), pytest.raises(Locked):
         sign(own.site, own.fqrn)
+
+
+def _sign_as_of(own, age, days):
+    """A whitelist that was signed `age` days ago for `days` days."""
+    sign_new_whitelist(own.site, own.settings, days, int(time.time() - age * 86400))
+
+
+@pytest.mark.parametrize(("age", "days"), [(0, 30), (19, 30), (0, 1), (3, 9)])
+def test_it_is_not_signed_before_it_is_due(own, age, days):
+    _sign_as_of(own, age, days)
+    before = _whitelist(own)
+    assert resign_if_due(own.site, own.fqrn) is None
+    assert _whitelist(own) == before
+
+
+@pytest.mark.parametrize(("age", "days"), [(21, 30), (29, 30), (31, 30), (7, 9)])
+def test_it_is_signed_when_two_thirds_are_over(own, age, days):
+    _sign_as_of(own, age, days)
+    signed = resign_if_due(own.site, own.fqrn)
+    assert _whitelist(own) == signed
+    span = _seconds(signed.expires) - _seconds(signed.issued)
+    assert abs(span - days * 86400) <= 3600
+    assert resign_if_due(own.site, own.fqrn) is None
+
+
+def test_it_is_signed_for_as_long_as_asked(own):
+    _sign_as_of(own, 29, 30)
+    signed = resign_if_due(own.site, own.fqrn, 5)
+    assert _seconds(signed.expires) - _seconds(signed.issued) == 5 * 86400
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"\n--\n"])
+def test_one_that_clients_refuse_is_due(own, damage):
+    if damage is None:
+        os.unlink(own.storage / ".cvmfswhitelist")
+    else:
+        (own.storage / ".cvmfswhitelist").write_bytes(damage)
+    assert resign_if_due(own.site, own.fqrn) == _whitelist(own)
+    own.open().close()
+
+
+def test_without_the_master_key_it_says_how_much_time_is_left(own):
+    os.unlink(own.site.key(own.fqrn, "masterkey"))
+    assert resign_if_due(own.site, own.fqrn) is None
+    with pytest.raises(NotFound, match="masterkey"):
+        resign_whitelist(own.site, own.fqrn)
+    (own.storage / ".cvmfswhitelist").unlink()
+    with pytest.raises(NotFound, match=r"unreachable.*cannot be signed here.*masterkey"):
+        resign_if_due(own.site, own.fqrn)
+
+
+def test_an_hour_is_the_least(own):
+    signed = resign_whitelist(own.site, own.fqrn, 1 / 24)
+    assert _seconds(signed.expires) - _seconds(signed.issued) == 3600
+    with pytest.raises(UsageError, match="hour"):
+        resign_whitelist(own.site, own.fqrn, 1 / 25)
