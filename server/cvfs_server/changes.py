@@ -73,11 +73,12 @@ class TrustRules:
 
     The time of its last status change, which no program can set, must be before `verified_before_ns`, the start of the
     scan that published it (0: nothing is known, look at all contents), and its directory must be the one of that scan;
-    with `trust_mtime` that is not asked for.
+    with `trust_mtime` that is not asked for. `external` says how files are published this time.
     """
 
     verified_before_ns: int = 0
     trust_mtime: bool = False
+    external: bool = False
 
     def covers(self, entry: ScannedEntry) -> bool:
         """Whether this entry's content and attributes cannot have changed since it was published."""
@@ -144,7 +145,7 @@ class _Comparison:
             row[1:7] == entry[1:7]
             and row.hardlinks == hardlinks
             and row.is_mountpoint == entry.is_mountpoint
-            and not row.is_external
+            and self._is_alike(row)
         )
         if same and (covered or entry.kept):
             return None
@@ -153,9 +154,12 @@ class _Comparison:
     def _must_read(self, entry: ScannedEntry, row: DirectoryEntry, *, covered: bool) -> bool:
         if not _must_be_read(entry):
             return False
-        # Size and time stamps, external files being looked at always: their content is not in the repository.
-        same = row[2:5] == entry[2:5] and not row.is_external
+        same = row[2:5] == entry[2:5] and self._is_alike(row)
         return not (same and (covered or self._trust.trust_mtime))
+
+    def _is_alike(self, row: DirectoryEntry) -> bool:
+        # Content of an external file is not in the repository, that of others is: publishing the other way changes it.
+        return not row.is_regular or row.is_external == self._trust.external
 
     def _compare_own(self, listing: Listing) -> Change | None:
         """The root row of a catalog; always present, so that the writer settles what it really says."""

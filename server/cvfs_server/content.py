@@ -36,7 +36,7 @@ class StorageForm:
     """How a repository stores contents. Works in other processes.
 
     `chunking` is None where files are never cut; `bulk` asks for a whole-file object beside the chunks. With `external` the
-    contents are on other servers: they are only cut and hashed (FORMAT section 4.6).
+    contents are on other servers: they are only cut and hashed (FORMAT section 4.6). `direct_io` marks them for clients that shall not keep them in memory.
     """
 
     algorithm: Algorithm = Algorithm.SHA1
@@ -45,6 +45,7 @@ class StorageForm:
     bulk: bool = False
     xattrs: bool = True
     external: bool = False
+    direct_io: bool = False
 
     def as_external(self, compression: str = "") -> "StorageForm":
         """The same for external contents: as they are, or in the compressed form that the other servers deliver."""

@@ -5,7 +5,7 @@ walk → changes → ingest → rows → catalogs. The stream is lazy: memory fo
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cvfs.catalog.schema import Counters
 from cvfs.catalog.tree import CatalogTree
@@ -60,7 +60,9 @@ def build_draft(base: Base, contribution: Contribution, tally: Tally) -> Draft:
     settlement = Settlement(published, source, form, mtime_ns=settings.mtime_ns)
     builder = CatalogBuilder(published, repository.catalogs(base.publisher.scratch), version, tally.report)
     with Ingest(repository.storage, form, source, options.workers) as ingest:
-        changes = find_changes(walk(source, published, rules), published, contribution.trust)
+        changes = find_changes(
+            walk(source, published, rules), published, replace(contribution.trust, external=form.external)
+        )
         settled = (settlement.settle(item) for item in tally.watch(ingest.run(changes)))
         root, contents = builder.build(tally.count(settled))
     return Draft(root, contents, version)

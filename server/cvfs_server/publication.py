@@ -45,13 +45,14 @@ class PublishOptions:
 
     def form(self, settings: RepositorySettings) -> StorageForm:
         """How contents are stored by this publish. Raises UsageError for a compression that does not exist."""
-        if not self.compression:
-            return settings.form
         try:
-            encoder_named(self.compression)
+            encoder_named(self.compression or settings.compression)
         except FormatError as error:
             raise UsageError(f"compression {self.compression}: {error}") from error
-        return dataclasses.replace(settings.form, compression=self.compression)
+        form = dataclasses.replace(settings.form, direct_io=self.direct_io)
+        if settings.external if self.external is None else self.external:
+            return form.as_external(self.compression)
+        return dataclasses.replace(form, compression=self.compression or settings.compression)
 
     def number_after(self, present: int) -> int:
         """The number of the new revision. Raises UsageError for one that clients would refuse."""

@@ -25,7 +25,7 @@ _MAX_CONFIGURATION = 2**20
 @dataclass(frozen=True, slots=True)
 class RepositorySettings:
     """How a repository is published. `auto_tag_timespan` is a date text or empty, places are paths. With `s3` the published
-    files are there, and not in `storage`. `auto_gc_lapse` and `auto_gc_timespan` are date texts, `gc_deletion_log` is a path.
+    files are there, and not in `storage`. The contents of an `external` one are on other servers. `auto_gc_lapse` and `auto_gc_timespan` are date texts, `gc_deletion_log` is a path.
 
     In seconds: `ttl`, and `lock_timeout`, how long the lock of another publisher is waited for. `statistics_db` is empty for
     the usual place, rows older than `statistics_days` are forgotten (0: never).
@@ -44,6 +44,7 @@ class RepositorySettings:
     xattrs: bool = True
     mtime_ns: bool = True
     ignore_special_files: bool = False
+    external: bool = False
     auto_tag: bool = True
     auto_tag_timespan: str = ""
     garbage_collection: bool = True
@@ -137,6 +138,7 @@ def configuration_text(settings: RepositorySettings) -> str:
         "CVMFS_INCLUDE_XATTRS": settings.xattrs,
         "CVMFS_ENABLE_MTIME_NS": settings.mtime_ns,
         "CVMFS_IGNORE_SPECIAL_FILES": settings.ignore_special_files,
+        "CVMFS_EXTERNAL_DATA": settings.external,
         # Names in several directories are always published as separate files: the format holds nothing else.
         "CVMFS_IGNORE_XDIR_HARDLINKS": True,
         "CVMFS_AUTO_TAG": settings.auto_tag,
@@ -234,6 +236,7 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
         xattrs=parameters.flag("CVMFS_INCLUDE_XATTRS", default=False),
         mtime_ns=parameters.flag("CVMFS_ENABLE_MTIME_NS", default=False),
         ignore_special_files=parameters.flag("CVMFS_IGNORE_SPECIAL_FILES", default=False),
+        external=parameters.flag("CVMFS_EXTERNAL_DATA", default=False),
         auto_tag=parameters.flag("CVMFS_AUTO_TAG", default=True),
         auto_tag_timespan=parameters.text("CVMFS_AUTO_TAG_TIMESPAN", ""),
         garbage_collection=parameters.flag("CVMFS_GARBAGE_COLLECTION", default=False),

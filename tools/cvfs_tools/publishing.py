@@ -1,114 +1,77 @@
 """cvfs-server publish, serve."""
 
 import contextlib
-import json
 import sys
-from collections.abc import Callable, Iterator
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cvfs.client.repository import as_path
 from cvfs.errors import UsageError
 from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.publish_tree import TreeOptions, publish_tree
+from cvfs_server.site import Site
+from cvfs_server.transaction.transactions import publish_transaction
 from cvfs_server.web.server import serve as start_server
-from cvfs_tools.running import shown, write_line
-from cvfs_tools.server_options import WORKERS, chosen_repository, site_at, site_options
-
-# What `publish -v` calls things, as the original prints them.
-_SHOWN_KINDS = {"add", "mod", "tou", "rem", "x-catalog-add", "x-catalog-rem"}
+from cvfs_tools.publish_options import Chosen, publish_options
+from cvfs_tools.running import write_line
+from cvfs_tools.server_options import chosen_repository, site_at, site_options
+from cvfs_tools.transacting import leave_repository, pause_for_tweaks
 
 
 @click.command()
 @click.argument("fqrn", required=False)
-@click.option("--from", "source", metavar="DIR", required=True, help="The directory tree to publish")
+@click.option("--from", "source", metavar="DIR", help="Publish this directory tree, not the open transaction")
 @click.option(
     "--to", metavar="PATH", default="", help="Where in the repository it goes; everything else stays as it is"
 )
-@click.option("-a", "--tag", metavar="NAME", default="", help="Name the new revision")
-@click.option("-m", "--message", metavar="TEXT", default="", help="Description of the tag")
-@click.option("-v", "--verbose", is_flag=True, help="Print a line for each change")
 @click.option("--trust-mtime", is_flag=True, help="Equal size and modification time prove equal content")
-@click.option(
-    "-j", "--workers", type=WORKERS, metavar="N", help="Processes that read and compress (default: all cores)"
-)
-@click.option("--json", "as_json", is_flag=True, help="Report as one JSON object")
+@click.option("-p", "--pause", is_flag=True, help="Wait for last changes before the transaction is published")
+@click.option("-f", "--force", is_flag=True, help="Publish although files of the transaction are in use")
+@publish_options
 @site_options
 def publish(
     fqrn: str | None,
     *,
-    source: str,
+    chosen: Chosen,
+    source: str | None,
     to: str,
-    tag: str,
-    message: str,
-    verbose: bool,
     trust_mtime: bool,
-    workers: int | None,
-    as_json: bool,
+    pause: bool,
+    force: bool,
     root: str,
 ) -> None:
-    """Publish a directory tree as the new revision of a repository."""
+    """Publish the open transaction, or a directory tree, as the new revision of a repository."""
+    site = site_at(root)
+    name = chosen_repository(site, fqrn)
+    with chosen.watched(name) as options:
+        if source is None:
+            _refuse_options_of_trees(to=to, trust_mtime=trust_mtime)
+            report = _publish_transaction(site, name, options, pause=pause, force=force)
+        else:
+            _refuse_nothing(source)
+            report = publish_tree(site, name, source, options, TreeOptions(as_path(to), trust_mtime))
+    chosen.print_report(report)
+
+
+def _publish_transaction(site: Site, name: str, options: PublishOptions, *, pause: bool, force: bool) -> PublishReport:
+    leave_repository(site, name)
+    tweak = pause_for_tweaks if pause else _leave_as_it_is
+    return publish_transaction(site, name, options, force=force, tweak=tweak)
+
+
+def _leave_as_it_is(_place: str) -> None:
+    return
+
+
+def _refuse_nothing(source: str) -> None:
     if not source:
         # As a path it would mean the working directory: a variable that is not set must not publish that.
         raise UsageError("--from '': name the directory tree to publish, '.' for the present directory")
-    site = site_at(root)
-    name = chosen_repository(site, fqrn)
-    with _progress(name) as progress:
-        options = PublishOptions(tag, message, None, workers, _reporter(verbose=verbose), progress)
-        report = publish_tree(site, name, source, options, TreeOptions(as_path(to), trust_mtime))
-    write_line(json.dumps(_summary(report)) if as_json else _sentence(report))
 
 
-def _reporter(*, verbose: bool) -> Callable[[str, bytes], None]:
-    def report(kind: str, path: bytes) -> None:
-        if kind in _SHOWN_KINDS:
-            write_line(f"[{kind}] {shown(path) or '/'}")
-
-    return report if verbose else lambda _kind, _path: None
-
-
-@contextlib.contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A moving line on a terminal, nothing otherwise. How much there is to do is known only at the end of the scan."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _entries, _bytes: None
-        return
-    columns = (TextColumn(f"publishing {name}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("publish", total=None, text="")
-
-        def update(entries: int, size: int) -> None:
-            bar.update(task, text=f"{entries:,} entries, {size / 1e6:,.0f} MB read")
-
-        yield update
-
-
-def _summary(report: PublishReport) -> dict[str, object]:
-    contents = report.contents
-    return {
-        "fqrn": report.fqrn,
-        "revision": report.revision,
-        "root_hash": report.root_hash,
-        "entries": contents.entries,
-        "catalogs": contents.nested + 1,
-        "bytes": contents.file_size,
-        "added": report.added,
-        "modified": report.modified,
-        "removed": report.removed,
-        "bytes_in": report.bytes_in,
-        "bytes_stored": report.bytes_stored,
-        "objects": report.objects,
-        "seconds": round(report.seconds, 3),
-    }
-
-
-def _sentence(report: PublishReport) -> str:
-    changes = f"{report.added} added, {report.modified} changed, {report.removed} removed"
-    sizes = f"{report.bytes_in / 1e6:,.1f} MB read, {report.bytes_stored / 1e6:,.1f} MB in {report.objects} new objects"
-    return f"{report.fqrn}: revision {report.revision} published in {report.seconds:.1f} s: {changes}; {sizes}"
+def _refuse_options_of_trees(*, to: str, trust_mtime: bool) -> None:
+    if to or trust_mtime:
+        raise UsageError("--to and --trust-mtime are for a directory tree: name it with --from DIR")
 
 
 @click.command()

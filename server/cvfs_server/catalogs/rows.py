@@ -15,10 +15,11 @@ from cvfs_server.ingest import Ingested
 from cvfs_server.sources.base import ScannedEntry, Source
 
 _SECOND = 10**9
-_CONTENT_BITS = int(Flag.CHUNKED) | 0x700 | 0x3800
+_CONTENT_BITS = int(Flag.CHUNKED | Flag.EXTERNAL | Flag.DIRECT_IO) | 0x700 | 0x3800
 _MOUNTPOINT = int(Flag.NESTED_MOUNTPOINT)
 _NESTED_ROOT = int(Flag.NESTED_ROOT)
 _CHUNKED = int(Flag.CHUNKED)
+_EXTERNAL, _DIRECT_IO = int(Flag.EXTERNAL), int(Flag.DIRECT_IO)
 
 
 class Row(NamedTuple):
@@ -53,6 +54,7 @@ class Settlement:
         self._form = form
         self._mtime_ns = mtime_ns
         self._codes = content_flags(form.algorithm, encoder_named(form.compression).code)
+        self._codes |= (_EXTERNAL if form.external else 0) | (_DIRECT_IO if form.direct_io else 0)
 
     def settle(self, ingested: Ingested) -> SettledDirectory:
         """The rows of a directory, those left out that turned out to be unchanged. Raises Unpublishable."""

@@ -1,0 +1,73 @@
+"""What a single publish may be told: number, compression, external contents, direct I/O."""
+
+import pytest
+
+from cvfs.compression import Compression
+from cvfs.errors import UsageError
+from cvfs_server import changes
+
+
+@pytest.fixture
+def own(new_repository, monkeypatch):
+    # Each edit is made long enough after the scan before it, as seen by the kernel's clock.
+    monkeypatch.setattr(changes, "_CTIME_GRAIN_NS", 0)
+    made = new_repository()
+    (made.tree / "file").write_text("text" * 1000)
+    made.publish()
+    return made
+
+
+def _row(own, path=b"/file"):
+    with own.open() as repository:
+        return repository.lookup(path)
+
+
+def test_the_number_of_a_revision(own):
+    assert own.publish(revision=10).revision == 10
+    assert own.publish().revision == 11
+    for number in (1, 11):
+        with pytest.raises(UsageError, match="not above 11"):
+            own.publish(revision=number)
+    assert own.check() == []
+
+
+def test_another_compression(own):
+    (own.tree / "other").write_text("text" * 1000)
+    own.publish(compression="none")
+    assert _row(own, b"/other").compression is Compression.NONE
+    assert _row(own).compression is Compression.ZLIB
+    with pytest.raises(UsageError, match="compression lzma"):
+        own.publish(compression="lzma")
+    assert own.check() == []
+
+
+def test_external_contents_are_hashed_and_not_stored(own):
+    (own.tree / "other").write_text("elsewhere")
+    report = own.publish(external=True)
+    # What was in the repository is external now, too: the tree was published as such.
+    assert (_row(own).is_external, _row(own, b"/other").is_external) == (True, True)
+    assert (report.bytes_stored, report.objects) == (0, 0)
+    again = own.publish(external=True)
+    assert (again.modified, again.added) == (0, 0)
+    own.publish(external=False)
+    assert not _row(own).is_external
+    with own.open() as repository:
+        assert repository.read(b"/other") == b"elsewhere"
+    assert own.check() == []
+
+
+def test_an_external_repository(new_repository):
+    own = new_repository(external=True)
+    (own.tree / "file").write_text("elsewhere")
+    own.publish()
+    assert _row(own).is_external
+    assert own.check() == []
+
+
+def test_direct_io(own):
+    (own.tree / "log").write_text("changes while it is read")
+    own.publish(direct_io=True)
+    assert (_row(own, b"/log").is_direct_io, _row(own).is_direct_io) == (True, False)
+    own.publish()
+    assert _row(own, b"/log").is_direct_io
+    assert own.check() == []
