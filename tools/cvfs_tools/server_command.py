@@ -3,7 +3,7 @@
 import click
 
 from cvfs import __version__
-from cvfs_tools import checking, founding, inspecting, publishing, signing, tagging, transacting
+from cvfs_tools import checking, founding, ingesting, inspecting, publishing, signing, tagging, transacting
 from cvfs_tools.running import Group
 
 
@@ -16,6 +16,8 @@ def main() -> None:
 for command in (
     founding.mkfs,
     publishing.publish,
+    ingesting.ingest,
+    ingesting.graft,
     signing.resign,
     signing.masterkey,
     publishing.serve,
