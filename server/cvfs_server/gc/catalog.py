@@ -25,6 +25,7 @@ _MAX_CATALOG = 8 * 2**30
 _PAGE = 16384
 _CODE = 7
 _EXTERNAL = int(Flag.EXTERNAL)
+_ALGORITHMS = frozenset(map(int, Algorithm))
 _FILES = (
     f"SELECT rowid, hash, flags, mode FROM catalog WHERE rowid > ? AND hash IS NOT NULL ORDER BY rowid LIMIT {_PAGE}"
 )
@@ -93,7 +94,7 @@ def _complete_records(rows: list[Any], mask: int) -> Iterator[bytes]:
         if not digest or flags is None or flags & mask & _EXTERNAL:
             continue
         algorithm = (flags & mask) >> HASH_SHIFT & _CODE
-        if algorithm in Algorithm:
+        if algorithm in _ALGORITHMS:
             yield record_of(digest, algorithm, _kind(mode))
 
 

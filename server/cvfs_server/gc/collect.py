@@ -166,7 +166,7 @@ class Collection:
         reading = CatalogReading(self._storage, scratch, self._marks, complete=False)
         self._preserved = CatalogWalk(reading, options.workers)
         reading = CatalogReading(self._storage, scratch, self._candidates, complete=True)
-        self._doomed = CatalogWalk(reading, options.workers, options.warn)
+        self._doomed = CatalogWalk(reading, options.workers, options.warn, self._preserved)
         self._sweep = Sweep(settings, self._storage, self._area, self._marks, options.deleted)
         self._condemned = 0
 

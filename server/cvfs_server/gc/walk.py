@@ -31,14 +31,20 @@ class CatalogWalk:
     """One walk over many trees; whoever makes it closes it, so that no worker outlives it.
 
     `lenient` is told of a catalog that is missing or damaged, and what was in it is left out; without it the walk ends.
+    Trees that the walk `beside` knows are left out.
     """
 
     def __init__(
-        self, reading: CatalogReading, workers: int | None, lenient: Callable[[str], None] | None = None
+        self,
+        reading: CatalogReading,
+        workers: int | None,
+        lenient: Callable[[str], None] | None = None,
+        beside: "CatalogWalk | None" = None,
     ) -> None:
         self._reading = reading
         self._workers = workers
         self._lenient = lenient
+        self._beside = beside
         self._seen: set[bytes] = set()
         self._roots: dict[bytes, CatalogFacts] = {}
         self._pending: list[NestedCatalog] = []
@@ -78,13 +84,13 @@ class CatalogWalk:
                 self._run_ahead()
                 self._collect()
 
-    def knows(self, root: ContentHash) -> bool:
-        """Whether a root was read, or is planned."""
-        return root.digest in self._seen
+    def knows(self, content: ContentHash) -> bool:
+        """Whether a catalog was read, or is planned."""
+        return content.digest in self._seen or (self._beside is not None and self._beside.knows(content))
 
     def _plan(self, catalogs: Iterable[NestedCatalog]) -> None:
         for nested in catalogs:
-            if nested.content.digest not in self._seen:
+            if not self.knows(nested.content):
                 self._seen.add(nested.content.digest)
                 self._pending.append(nested)
 
