@@ -6,6 +6,7 @@ object never has the length of its content. Source: FORMAT sections 4.3, 4.4; DE
 """
 
 import enum
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ class _Zstd:
 
 # Making one costs as much as compressing a small file. One that is in use, or was given up half-way, is not here.
 _idle_compressors: list[Any] = []
+_of_this_thread = threading.local()
 
 
 def _idle_compressor() -> Any:
@@ -91,6 +93,13 @@ def _idle_compressor() -> Any:
         return _idle_compressors.pop()
     except IndexError:
         return _zstd().ZstdCompressor(level=ZSTD_LEVEL)
+
+
+def _idle_decompressor() -> Any:
+    """One for each thread: making one costs more than a small file."""
+    if not hasattr(_of_this_thread, "decompressor"):
+        _of_this_thread.decompressor = _zstd().ZstdDecompressor()
+    return _of_this_thread.decompressor
 
 
 def _zstd() -> Any:
@@ -135,6 +144,23 @@ def encoder_named(name: str) -> Encoder:
 def decode(data: Bytes, code: Compression, limit: int) -> bytes:
     """The content of one stored object; raises CorruptObject if it is broken or longer than `limit` bytes."""
     return b"".join(decode_stream([data], code, limit))
+
+
+def holds(data: Bytes, code: Compression, size: int) -> bool:
+    """Whether one stored object has exactly `size` bytes of content: quickly, and without keeping them.
+
+    True is certain. False says no more than that `decode_stream` is to be asked.
+    """
+    if code is Compression.ZLIB:
+        inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
+        try:
+            content = inflater.decompress(data, size + 1)
+        except igzip_lib.IsalError:  # type: ignore[misc]  # an untyped class
+            return False
+        return len(content) == size and inflater.eof and not inflater.unused_data
+    if code is Compression.NONE:
+        return len(data) == size
+    return _zstd_frame_holds(data, size)
 
 
 def decode_stream(pieces: Iterable[Bytes], code: Compression, limit: int) -> Iterator[bytes]:
@@ -182,6 +208,16 @@ def _decode_zstd(pieces: Iterable[Bytes]) -> Iterator[bytes]:
         raise CorruptObject(f"not a zstd stream: {error}") from error
     if not frames.complete:
         raise CorruptObject("the zstd stream ends early")
+
+
+def _zstd_frame_holds(data: Bytes, size: int) -> bool:
+    """For a single frame. The decoder makes room for what the frame says, or else for `size` bytes, and no more."""
+    try:
+        if not size or _zstd().frame_content_size(data) not in {-1, size}:
+            return False
+        return len(_idle_decompressor().decompress(data, max_output_size=size, allow_extra_data=False)) == size
+    except _zstd().ZstdError:
+        return False
 
 
 class _ZstdFrames:

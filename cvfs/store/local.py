@@ -64,8 +64,10 @@ def _open_regular(place: bytes, path: str) -> int:
 def _read(descriptor: int, path: str, span: tuple[int, int] | None) -> Iterator[bytes]:
     """The file from its start to its end, or exactly the span."""
     offset, left = span or (0, None)
+    # A buffer for more than there is costs more than reading a small file.
+    step = min(_STEP, os.fstat(descriptor).st_size + 1)
     while left is None or left > 0:
-        piece = os.pread(descriptor, _STEP if left is None else min(left, _STEP), offset)
+        piece = os.pread(descriptor, step if left is None else min(left, step), offset)
         if not piece:
             break
         yield piece

@@ -50,7 +50,7 @@ def test_an_older_revision_gets_a_name(own):
     with own.open("old") as repository:
         assert repository.read("/file") == b"one"
     assert own.check() == []
-    assert own.check(tag="old") == []
+    assert own.check(tags=("old",)) == []
 
 
 def test_the_databases_form_a_chain(own):

@@ -48,7 +48,7 @@ def check(
         integrity=integrity,
         existence=not no_existence,
         subtree=as_path(subtree),
-        tag=tag,
+        tags=(tag,) if tag else (),
         public_keys=(load_public_key(read_key_file(site.key(repository.settings.fqrn, "pub"))),),
         now=time.time(),
         workers=workers,

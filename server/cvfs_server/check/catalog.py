@@ -16,7 +16,7 @@ from cvfs.errors import FormatError
 from cvfs.format.dirent import DirectoryEntry, Flag
 from cvfs.hashes import DIGEST_SIZE, ObjectKind, parent_path, path_hash
 from cvfs_server.check.findings import Finding, fault, shown
-from cvfs_server.check.objects import UNKNOWN_SIZE, References
+from cvfs_server.check.references import UNKNOWN_SIZE, References
 from cvfs_server.check.rows import has_unknown_code, row_faults
 from cvfs_server.check.structure import (
     ChunkedFile,

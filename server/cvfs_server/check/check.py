@@ -1,8 +1,9 @@
-"""A published repository against every rule of the format: one function of seven calls; it repairs nothing.
+"""A published repository against every rule of the format: documents, catalogs, objects; it repairs nothing.
 
 Source: FORMAT sections 5.14, A.3.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,13 +13,18 @@ from cvfs.errors import FormatError, NotFound, StoreError, StoreFull
 from cvfs.format.manifest import Manifest
 from cvfs.format.signature import PublicKey
 from cvfs.hashes import ContentHash
-from cvfs.history import History
+from cvfs.history import History, Tag
 from cvfs.store.base import Store
+from cvfs_server.check.crew import Crew, StopFlag
 from cvfs_server.check.documents import manifest_findings, metainfo_findings, reflog_findings, trust_findings
 from cvfs_server.check.findings import Finding
-from cvfs_server.check.objects import ObjectCheck, References, check_objects
+from cvfs_server.check.inspection import CheckKit, check_part, list_objects
+from cvfs_server.check.inventory import Listed
+from cvfs_server.check.memory import NEVER, Memory
+from cvfs_server.check.objects import ObjectCheck
+from cvfs_server.check.references import PARTS, References
 from cvfs_server.check.tags import TAGS, read_history, tag_findings
-from cvfs_server.check.tree import CatalogFiles, CatalogWalk
+from cvfs_server.check.tree import CatalogWalk, Start, find_start
 
 Progress = Callable[[int], None]
 
@@ -28,20 +34,24 @@ class CheckOptions:
     """How deep a check goes, and where.
 
     `integrity` reads, hashes and inflates every object instead of asking whether it exists, which `existence=False` leaves
-    out too. `subtree` is the mountpoint of a nested catalog, `tag` the name of another revision than the newest.
-    `public_keys` are the master keys that the whitelist is verified with; without one the chain of trust is not. `now` is
-    the Unix time by which its expiry is judged. `reflog_digest` is what the publishing machine recorded. `workers` counts
-    processes, 1 means none but this one; more need a store that works as a copy.
+    out too; objects that `memory` knows are not read. `subtree` is the mountpoint of a nested catalog, `tags` the names of
+    other revisions than the newest, `all_tags` adds every tag to the newest. `public_keys` are the master keys that the
+    whitelist is verified with; without one the chain of trust is not. `now` is the Unix time by which its expiry is judged.
+    `reflog_digest` is what the publishing machine recorded. `workers` counts processes, 1 means none but this one; more need
+    a store that works as a copy, of which each has `parallel` objects on their way at a time.
     """
 
     integrity: bool = False
     existence: bool = True
     subtree: bytes = b""
-    tag: str | None = None
+    tags: tuple[str, ...] = ()
+    all_tags: bool = False
     public_keys: tuple[PublicKey, ...] = ()
     now: float = 0.0
     reflog_digest: ContentHash | None = None
     workers: int | None = None
+    parallel: int = 1
+    memory: Memory | None = None
 
 
 def check(
@@ -53,7 +63,6 @@ def check(
     have been looked at. Raises NotFound for an unknown tag or a subtree that is no nested catalog, StoreFull if the
     scratch directory is full, FormatError where this machine lacks a hash or a decoder, Unreachable if the store is.
     """
-    progress = progress or _ignore
     yield from manifest_findings(store, manifest)
     yield from trust_findings(store, manifest, options.public_keys, options.now)
     yield from metainfo_findings(store, manifest)
@@ -62,24 +71,28 @@ def check(
     yield from troubles
     if history:
         yield from tag_findings(store, manifest, history, existence=options.existence or options.integrity)
-    yield from _check_tree(store, _start(manifest, history, options.tag), options, scratch, progress)
+    starts = [find_start(store, scratch, root, options.subtree) for root in _roots(manifest, history, options)]
+    yield from _check_trees(store, starts, options, scratch, progress or _ignore)
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """Where the walk begins: a root catalog, and the revision it was published as."""
+def _roots(manifest: Manifest, history: History | None, options: CheckOptions) -> list[Start]:
+    """The root catalogs to begin at; each revision once."""
+    newest = Start(NestedCatalog(b"", manifest.root_catalog, manifest.root_size, b""), revision=manifest.revision)
+    if (options.tags or options.all_tags) and history is None:
+        if options.all_tags and manifest.history is None:
+            return [newest]
+        raise NotFound(f"{manifest.fqrn} has no tags that could be read: no tag {' '.join(options.tags)!r}")
+    if history and options.all_tags:
+        others = {tag.root_catalog: tag for tag in history.tags if tag.root_catalog != manifest.root_catalog}
+        return [newest, *(_start(tag, f"tag {tag.name}") for tag in others.values())]
+    if history and options.tags:
+        several = len(options.tags) > 1
+        return [_start(history.find(name), f"tag {name}" if several else "") for name in options.tags]
+    return [newest]
 
-    root: NestedCatalog
-    revision: int
 
-
-def _start(manifest: Manifest, history: History | None, tag_name: str | None) -> _Start:
-    if tag_name is None:
-        return _Start(NestedCatalog(b"", manifest.root_catalog, manifest.root_size, b""), manifest.revision)
-    if history is None:
-        raise NotFound(f"{manifest.fqrn} has no tags that could be read: no tag {tag_name!r}")
-    tag = history.find(tag_name)
-    return _Start(NestedCatalog(b"", tag.root_catalog, tag.size, b""), tag.revision)
+def _start(tag: Tag, name: str) -> Start:
+    return Start(NestedCatalog(b"", tag.root_catalog, tag.size, b""), None, tag.revision, name)
 
 
 def _history(store: Store, manifest: Manifest, scratch: str) -> tuple[History | None, list[Finding]]:
@@ -93,23 +106,45 @@ def _history(store: Store, manifest: Manifest, scratch: str) -> tuple[History | 
         return None, [Finding(TAGS, str(error))]
 
 
-def _check_tree(
-    store: Store, start: _Start, options: CheckOptions, scratch: str, progress: Progress
+def _check_trees(
+    store: Store, starts: list[Start], options: CheckOptions, scratch: str, progress: Progress
 ) -> Iterator[Finding]:
     """The catalogs, then the objects they name."""
-    files = CatalogFiles(store, scratch)
-    top, row = files.find(start.root, options.subtree)
-    references = References(f"{scratch}/references") if options.existence or options.integrity else None
-    if references is None:
-        yield from CatalogWalk(files, None, progress, start.revision).findings(top, row)
-        return
-    references.start()
-    with closing(references):
-        yield from CatalogWalk(files, references, progress, start.revision).findings(top, row)
-        references.finish()
-        for found in check_objects(ObjectCheck(store, scratch, options.integrity), references, options.workers):
+    kit = _kit(store, options, scratch)
+    with closing(Crew(kit, options.workers, kit.objects.stop)) as crew:
+        walk = CatalogWalk(crew, progress)
+        for start in starts:
+            yield from walk.findings(start)
+        if kit.references is None:
+            return
+        kit.let_go()
+        if kit.objects.inventory is not None:
+            crew.submit(list_objects, kit.objects.inventory)()
+        for wait in [crew.submit(check_part, part) for part in PARTS]:
+            found = wait()
             yield from found.findings
             progress(found.objects)
+
+
+def _kit(store: Store, options: CheckOptions, scratch: str) -> CheckKit:
+    directory, inventory = f"{scratch}/references", f"{scratch}/inventory"
+    references = References(directory) if options.existence or options.integrity else None
+    believes = options.memory is not None and options.memory.since != NEVER
+    # The names of all objects are worth their reading where most of them are asked for.
+    is_listed = isinstance(store, Listed) and not options.subtree and (believes or not options.integrity)
+    if references is not None and is_listed:
+        os.mkdir(inventory)
+    objects = ObjectCheck(
+        store,
+        scratch,
+        directory,
+        options.integrity,
+        inventory if references is not None and is_listed else None,
+        options.memory,
+        options.parallel,
+        StopFlag(),
+    )
+    return CheckKit(store, scratch, references, objects)
 
 
 def _ignore(_: int) -> None:

@@ -1,149 +1,192 @@
-"""The objects that catalogs name: written down while catalogs are read, then looked at once each, in parallel.
+"""The objects that catalogs name, looked at once each: by reading and inflating them, or by what the storage says of them.
 
-References lie in files of the scratch directory, parted by the first byte of the hash: memory follows the largest part, not
-the repository, and a part is one directory of `data/`. Knows no catalog. Source: FORMAT sections 4.2 to 4.5, 5.14.
+A part of the references is one task. Knows no catalog. Source: FORMAT sections 4.2 to 4.5, 5.14.
 """
 
 import contextlib
+import itertools
 import os
-import struct
-from collections.abc import Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from cvfs.compression import Compression
+from cvfs.compression import Compression, holds
 from cvfs.errors import CorruptObject, MissingObject, StoreError, StoreFull
-from cvfs.format.dirent import COMPRESSION_SHIFT, HASH_SHIFT
-from cvfs.hashes import Algorithm, ContentHash, ObjectKind
+from cvfs.hashes import ContentHash, new_hasher
 from cvfs.store.base import Store, Wanted
-from cvfs.store.verified import Verified
+from cvfs.store.verified import Verified, stored_limit
+from cvfs_server.check.crew import StopFlag
 from cvfs_server.check.findings import Finding, fault
-from cvfs_server.worker_pool import process_pool
+from cvfs_server.check.inventory import read_inventory, size_trouble
+from cvfs_server.check.memory import Memory, PartMemory
+from cvfs_server.check.references import OBJECT_SIZE, Claim, read_claims
 
-UNKNOWN_SIZE = -1
-_PARTS = 256
-_KINDS = {ObjectKind.FILE: 0, ObjectKind.CHUNK: 1, ObjectKind.MICRO_CATALOG: 2}
-_KIND_LIST = tuple(_KINDS)
-_CODE = 7
-# Digest, kind, algorithm | compression, length of the content | length of the path that follows.
-_OBJECT = struct.Struct("<20sBB")
-_CLAIM = struct.Struct("<20sBBBq")
-_RECORD = struct.Struct("<20sBBBqI")
-# Fewer references than these are looked at before another process would be there.
-_INLINE_REFERENCES = 1000
-
-
-class References:
-    """Every reference to an object, in files below `directory`. Not open before `start`."""
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._files: list[BinaryIO] = []
-        self.count = 0
-
-    def start(self) -> None:
-        """Make the files. Raises StoreFull."""
-        try:
-            os.makedirs(self._directory)
-            self._files += (open(path, "wb") for path in self.parts())  # noqa: SIM115  # closed by `close`
-        except OSError as error:
-            raise _no_room(self._directory, error) from error
-
-    def add(self, kind: ObjectKind, digest: bytes, flags: int, size: int, path: bytes) -> None:
-        """An object that the entry at `path` needs; its `flags` hold the codes of hash and compression.
-
-        `size` is the length of the content in bytes or UNKNOWN_SIZE. Digest and codes must be sound. Raises StoreFull.
-        """
-        algorithm, compression = flags >> HASH_SHIFT & _CODE, flags >> COMPRESSION_SHIFT & _CODE
-        record = _RECORD.pack(digest, _KINDS[kind], algorithm, compression, size, len(path))
-        try:
-            self._files[digest[0]].write(record + path)
-        except OSError as error:
-            raise _no_room(self._directory, error) from error
-        self.count += 1
-
-    def finish(self) -> None:
-        """Everything is written down. Raises StoreFull."""
-        try:
-            for file in self._files:
-                file.close()
-        except OSError as error:
-            raise _no_room(self._directory, error) from error
-
-    def close(self) -> None:
-        """Give up the files, finished or not."""
-        with contextlib.suppress(OSError), contextlib.ExitStack() as files:
-            for file in self._files:
-                files.callback(file.close)
-
-    def parts(self) -> list[str]:
-        """The files, each with all references to its objects."""
-        return [f"{self._directory}/{number:02x}" for number in range(_PARTS)]
+# Up to so many stored bytes an object is read, hashed and inflated in one go.
+_WHOLE = 4 * 2**20
+# So many are under way together, at most; what was found sound is written down between them, if it is time.
+_BATCH = 256
+_MOST_FINDINGS = 10_000
+_SECONDS_BETWEEN_NOTES = 5
+# The answer of one who did not look, because nobody waits for it any more.
+_UNSEEN = ""
 
 
 class PartResult(NamedTuple):
-    """What one part gave: its faults, and how many objects were looked at."""
+    """What one part gave: its faults, how many objects were looked at, and how many were believed to be sound."""
 
     findings: list[Finding]
     objects: int
+    believed: int
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectCheck:
-    """Looks at objects of one store, by reading and inflating them or by asking whether they are there."""
+    """Looks at the objects of one store.
+
+    `references` and `inventory` are directories; without an inventory the store is asked for each object. `integrity` reads
+    them, `parallel` at a time, but those that `memory` knows. Works as a copy in other processes.
+    """
 
     store: Store
     scratch: str
+    references: str
     integrity: bool
+    inventory: str | None = None
+    memory: Memory | None = None
+    parallel: int = 1
+    stop: StopFlag = field(default_factory=StopFlag)
 
-    def check_part(self, path: str) -> PartResult:
-        """Every object of one part, once. Raises FormatError where this machine lacks a hash or a decoder."""
-        claims = _read_part(path)
-        findings, last = [], b""
-        objects = 0
-        # Claims about one object stand next to each other; more than one is a quarrel, or two ways to read it.
-        for key in sorted(claims):
-            known = key.startswith(last) if last else False
-            objects += not known
-            last = key[: _OBJECT.size]
-            if (self.integrity or not known) and (what := self._trouble(_wanted(key))):
-                findings.append(fault(claims[key], what))
-        return PartResult(findings, objects)
+    def check_part(self, part: int) -> PartResult:
+        """Every object of one part, once. Raises FormatError where this machine lacks a hash or a decoder, StoreFull."""
+        return _Part(self, part).check()
 
-    def _trouble(self, wanted: Wanted) -> str | None:
+
+class _Part:
+    """The objects of one part while they are looked at."""
+
+    def __init__(self, check: ObjectCheck, part: int) -> None:
+        self._check = check
+        self._part = part
+        self._claims = read_claims(check.references, part)
+        self._sizes = read_inventory(check.inventory, part) if check.inventory else None
+        self._memory = check.memory.of_part(part) if check.memory and check.integrity else None
+        self._verified = Verified(check.store, check.scratch)
+        self._now = time.time()
+        self._noted = time.monotonic()
+
+    def check(self) -> PartResult:
+        if self._memory is not None:
+            self._memory.load()
+        findings: list[Finding] = []
+        believed = self._look(findings)
+        # More than one claim about an object is a quarrel, or two ways to read it.
+        objects = len({claim.key[:OBJECT_SIZE] for claim in self._claims})
+        if len(findings) > _MOST_FINDINGS:
+            more = f"and {len(findings) - _MOST_FINDINGS} more objects of this part"
+            findings = [*findings[:_MOST_FINDINGS], Finding(f"data/{self._part:02x}", more)]
+        return PartResult(findings, objects, believed)
+
+    def _look(self, findings: list[Finding]) -> int:
+        """How many claims were believed."""
+        if not self._check.integrity:
+            firsts = [
+                next(claims) for _, claims in itertools.groupby(self._claims, lambda claim: claim.key[:OBJECT_SIZE])
+            ]
+            self._judge(firsts, findings)
+            return 0
+        doubtful = [claim for claim in self._claims if not self._is_believed(claim)]
+        for start in range(0, len(doubtful), _BATCH):
+            self._judge(doubtful[start : start + _BATCH], findings)
+            if time.monotonic() - self._noted > _SECONDS_BETWEEN_NOTES:
+                self._remember()
+        self._remember()
+        return len(self._claims) - len(doubtful)
+
+    def _is_believed(self, claim: Claim) -> bool:
+        known = self._memory is not None and self._memory.knows(claim.key, self._now)
+        return known and self._presence(claim.wanted()) is None
+
+    def _judge(self, claims: Sequence[Claim], findings: list[Finding]) -> None:
+        look = self._read if self._check.integrity else self._presence_of
+        if self._check.parallel > 1:
+            with ThreadPoolExecutor(self._check.parallel) as pool:
+                troubles = list(pool.map(look, claims))
+        else:
+            troubles = list(map(look, claims))
+        for claim, what in zip(claims, troubles, strict=True):
+            if what:
+                findings.append(fault(claim.path, what))
+            if self._memory is not None and what != _UNSEEN:
+                _note(self._memory, claim, sound=what is None, now=self._now)
+
+    def _remember(self) -> None:
+        if self._check.memory is None or self._memory is None:
+            return
+        if not self._check.memory.keep_all:
+            self._memory.keep_only(claim.key for claim in self._claims)
+        self._memory.save()
+        self._noted = time.monotonic()
+
+    def _presence_of(self, claim: Claim) -> str | None:
+        return self._presence(claim.wanted())
+
+    def _presence(self, wanted: Wanted) -> str | None:
+        """What is wrong with an object as far as it shows without reading it."""
+        if self._sizes is not None:
+            stored = self._sizes.get(wanted.path)
+            return _missing(wanted) if stored is None else size_trouble(wanted, stored)
         try:
-            if self.integrity:
-                _drain(Verified(self.store, self.scratch), wanted)
-            elif not self.store.has(wanted.path):
-                return f"its object {wanted.path} is missing"
+            return None if self._check.store.has(wanted.path) else _missing(wanted)
+        except StoreError as error:
+            return f"its object: {error}"
+
+    def _read(self, claim: Claim) -> str | None:
+        """What is wrong with an object, or _UNSEEN."""
+        if self._check.stop:
+            return _UNSEEN
+        wanted = claim.wanted()
+        if self._is_sound(wanted):
+            return None
+        try:
+            for _ in self._verified.read(wanted):
+                if self._check.stop:
+                    return _UNSEEN
         except MissingObject:
-            return f"its object {wanted.path} is missing"
+            return _missing(wanted)
         except StoreFull:
             raise
         except StoreError as error:
             return f"its object: {error}"
         return None
 
+    def _is_sound(self, wanted: Wanted) -> bool:
+        """Whether a small object is, in one go; False says nothing: `_verified` knows what is wrong, and asks again."""
+        if wanted.size is None or (most := stored_limit(wanted)) > _WHOLE:
+            return False
+        data = bytearray()
+        try:
+            for piece in self._check.store.fetch(wanted.path):
+                data += piece
+                if len(data) > most:
+                    return False
+        except StoreError:
+            return False
+        hasher = new_hasher(wanted.content.algorithm)
+        hasher.update(data)
+        return hasher.digest() == wanted.content.digest and holds(data, wanted.compression, wanted.size)
 
-def check_objects(check: ObjectCheck, references: References, workers: int | None) -> Iterator[PartResult]:
-    """Every part, in order: in other processes where that pays; `workers` of 1 means in this one.
 
-    Stores that are looked at by several processes must work as copies.
-    """
-    parts = references.parts()
-    if workers == 1 or references.count < _INLINE_REFERENCES:
-        yield from map(check.check_part, parts)
-        return
-    pool = process_pool(workers, _start_worker, (check,))
-    try:
-        yield from pool.map(_check_part, parts)
-    except BrokenProcessPool as error:
-        raise StoreError(
-            "a process that looked at objects died: check again, with more memory or one worker"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+def _note(memory: PartMemory, claim: Claim, *, sound: bool, now: float) -> None:
+    if sound:
+        memory.add(claim.key, now)
+    else:
+        memory.forget(claim.key)
+
+
+def _missing(wanted: Wanted) -> str:
+    return f"its object {wanted.path} is missing"
 
 
 def inflate(store: Store, content: ContentHash, path: str, limit: int) -> int:
@@ -178,41 +221,3 @@ def write_bounded(pieces: Iterable[bytes], path: str, limit: int) -> int:
 def _forget(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def _drain(verified: Verified, wanted: Wanted) -> None:
-    for _ in verified.read(wanted):
-        pass
-
-
-def _read_part(path: str) -> dict[bytes, bytes]:
-    """The different claims about the objects of a part, each with the first path that makes it."""
-    claims: dict[bytes, bytes] = {}
-    with open(path, "rb") as file:
-        while header := file.read(_RECORD.size):
-            where = file.read(_RECORD.unpack(header)[-1])
-            claims.setdefault(header[: _CLAIM.size], where)
-    return claims
-
-
-def _wanted(claim: bytes) -> Wanted:
-    digest, kind, algorithm, compression, size = _CLAIM.unpack(claim)
-    content = ContentHash(Algorithm(algorithm), digest, _KIND_LIST[kind])
-    return Wanted(content, Compression(compression), None if size == UNKNOWN_SIZE else size)
-
-
-def _no_room(directory: str, error: OSError) -> StoreFull:
-    return StoreFull(f"cannot write the list of references to {directory}: {error.strerror}")
-
-
-_worker_check: ObjectCheck | None = None
-
-
-def _start_worker(check: ObjectCheck) -> None:
-    global _worker_check  # noqa: PLW0603  # the state of a worker process
-    _worker_check = check
-
-
-def _check_part(path: str) -> PartResult:
-    assert _worker_check is not None
-    return _worker_check.check_part(path)

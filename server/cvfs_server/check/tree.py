@@ -1,166 +1,179 @@
-"""All catalogs of a revision, from the root or a nested catalog down: each one as its parent names it, and the sums.
+"""All catalogs of revisions, from the root or a nested catalog down: each one as its parent names it, and the sums.
 
-Catalogs are inflated into a scratch directory one at a time. Source: FORMAT sections 5.9, 5.10, 5.13, 5.14.
+Catalogs are looked at by whoever is free, and reported in the order of the tree. One that several revisions share is looked
+at once. Source: FORMAT sections 5.9, 5.10, 5.13, 5.14.
 """
 
-import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from cvfs.catalog.database import ForeignDatabase
 from cvfs.catalog.reader import Catalog, NestedCatalog
 from cvfs.catalog.schema import Counters
-from cvfs.errors import FormatError, NotFound, StoreError, StoreFull
+from cvfs.errors import NotFound
 from cvfs.format.dirent import DirectoryEntry, Flag
 from cvfs.store.base import Store
-from cvfs_server.check.catalog import CatalogCheck, Progress
+from cvfs_server.check.crew import Crew
 from cvfs_server.check.findings import Finding, fault, shown
-from cvfs_server.check.objects import References, inflate
+from cvfs_server.check.inspection import CatalogReport, CatalogTask, CheckKit, inspect_catalog
+from cvfs_server.check.objects import inflate
 from cvfs_server.check.structure import counter_findings
 
 MAX_CATALOG = 8 * 2**30
 _EXTERNAL = int(Flag.EXTERNAL)
 _AGREEING = ("name", "mode", "size", "mtime", "mtime_ns", "hardlinks", "symlink", "digest")
+# Fewer entries than these are looked at before another process would be there.
+_INLINE_ENTRIES = 1000
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogFile:
-    """A catalog's private copy on this machine and its length in bytes."""
+class Start:
+    """Where a walk begins: a catalog, and its row in the catalog above.
 
-    path: str
-    size: int
+    `revision` is the number that a root catalog has to say, None: not compared. `name` is said where something is found.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class CatalogFiles:
-    """Catalogs of a store as files in the directory `scratch`."""
-
-    store: Store
-    scratch: str
-    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
-
-    def fetch(self, nested: NestedCatalog) -> CatalogFile:
-        """A private copy; the caller removes it. Raises StoreError."""
-        path = f"{self.scratch}/{next(self._numbers)}"
-        return CatalogFile(path, inflate(self.store, nested.content, path, MAX_CATALOG))
-
-    def find(self, root: NestedCatalog, mountpoint: bytes) -> tuple[NestedCatalog, DirectoryEntry | None]:
-        """The catalog mounted at a path, and the row of the path in the catalog above.
-
-        Raises NotFound if the path is no mountpoint of a nested catalog, StoreError or FormatError on the way.
-        """
-        here, entry = root, None
-        while here.path != mountpoint:
-            file = self.fetch(here)
-            try:
-                with closing(Catalog.open(file.path, here.path)) as catalog:
-                    below = [n for n in catalog.nested() if n.root_prefix and _leads_to(n.path, mountpoint)]
-                    entry = catalog.find(below[0].path) if below else None
-            finally:
-                os.unlink(file.path)
-            if not below:
-                raise NotFound(f"{shown(mountpoint)} is no mountpoint of a nested catalog: name one that is")
-            here = below[0]
-        return here, entry
+    top: NestedCatalog
+    mountpoint: DirectoryEntry | None = None
+    revision: int | None = None
+    name: str = ""
 
 
-class _Visit:
-    """A catalog's place in the walk; `mountpoint` is its row in the catalog above, if that is to be compared."""
+def find_start(store: Store, scratch: str, root: Start, subtree: bytes) -> Start:
+    """The catalog mounted at `subtree` in the tree that begins at `root`.
 
-    def __init__(self, nested: NestedCatalog, above: "_Visit | None", mountpoint: DirectoryEntry | None) -> None:
+    Raises NotFound if it is no mountpoint of a nested catalog, StoreError or FormatError on the way.
+    """
+    here, entry = root.top, None
+    while here.path != subtree:
+        path = f"{scratch}/way"
+        inflate(store, here.content, path, MAX_CATALOG)
+        try:
+            with closing(Catalog.open(path, here.path)) as catalog:
+                below = [n for n in catalog.nested() if n.root_prefix and _leads_to(n.path, subtree)]
+                entry = catalog.find(below[0].path) if below else None
+        finally:
+            os.unlink(path)
+        if not below:
+            raise NotFound(f"{shown(subtree)} is no mountpoint of a nested catalog: name one that is")
+        here = below[0]
+    return Start(here, entry, None if here.path else root.revision, root.name)
+
+
+class _Place:
+    """A catalog's place in one revision; `mountpoint` is its row in the catalog above, if that is to be compared.
+
+    Its report is asked for once. `known` has come with an earlier revision: then nothing below is visited.
+    """
+
+    def __init__(self, nested: NestedCatalog, above: "_Place | None", mountpoint: DirectoryEntry | None) -> None:
         self.nested = nested
         self.above = above
         self.mountpoint = mountpoint
+        self.wait: Callable[[], CatalogReport] | None = None
+        self.known: _Summary | None = None
         self.own: Counters | None = None
+        self.below: Counters | None = Counters()
         self.recorded = Counters()
         self.missing: frozenset[str] = frozenset()
-        self.below: Counters | None = Counters()
+
+    @property
+    def key(self) -> NestedCatalog:
+        """The same catalog at the same place; the size is what the catalog above says."""
+        return NestedCatalog(self.nested.path, self.nested.content, 0, self.nested.root_prefix)
 
 
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    """What other revisions need of a catalog that was visited: its own row, its length, the sum of its whole subtree."""
+
+    root: DirectoryEntry | None
+    size: int | None
+    total: Counters | None
+
+
+@dataclass(slots=True)
 class CatalogWalk:
-    """One walk over the catalogs of a revision. `revision` is what the root catalog has to say, None: not compared."""
+    """Walks over the catalogs of one revision after the other. `progress` is told of the entries looked at."""
 
-    def __init__(
-        self, files: CatalogFiles, references: References | None, progress: Progress, revision: int | None
-    ) -> None:
-        self._files = files
-        self._references = references
-        self._progress = progress
-        self._revision = revision
-        self._pending: list[_Visit] = []
-        self._visits: list[_Visit] = []
-        self._known: set[bytes] = set()
+    crew: Crew[CheckKit]
+    progress: Callable[[int], None]
+    _pending: list[_Place] = field(default_factory=list)
+    _places: list[_Place] = field(default_factory=list)
+    _paths: set[bytes] = field(default_factory=set)
+    _summaries: dict[NestedCatalog, _Summary] = field(default_factory=dict)
 
-    def findings(self, top: NestedCatalog, mountpoint: DirectoryEntry | None) -> Iterator[Finding]:
-        """Everything that is wrong from the catalog `top` downwards. Raises StoreFull."""
-        self._pending.append(_Visit(top, None, mountpoint))
+    def findings(self, start: Start) -> Iterator[Finding]:
+        """Everything that is wrong from there downwards. Raises StoreFull, and StoreError if a process died."""
+        self._places, self._paths = [], set()
+        self._begin(_Place(start.top, None, start.mountpoint), start.revision)
         while self._pending:
-            visit = self._pending.pop()
-            self._visits.append(visit)
-            yield from self._visit(visit)
-        yield from self._compare_sums()
+            place = self._pending.pop()
+            self._places.append(place)
+            yield from _named(start.name, self._visit(place))
+        yield from _named(start.name, self._compare_sums())
 
-    def _visit(self, visit: _Visit) -> Iterator[Finding]:
-        nested = visit.nested
-        try:
-            file = self._files.fetch(nested)
-        except StoreFull:
-            raise
-        except StoreError as error:
-            yield fault(nested.path, f"its catalog cannot be had: {error}")
+    def _begin(self, place: _Place, revision: int | None = None) -> None:
+        place.known = self._summaries.get(place.key)
+        if place.known is None:
+            place.wait = self.crew.submit(inspect_catalog, CatalogTask(place.nested, revision))
+        self._pending.append(place)
+
+    def _visit(self, place: _Place) -> Iterator[Finding]:
+        if place.known is not None:
+            yield from _compare_size(place.nested, place.known.size)
+            yield from _disagreements(place.nested.path, place.mountpoint, place.known.root)
             return
-        try:
-            if nested.size not in {0, file.size}:
-                yield fault(nested.path, f"its catalog has {file.size} bytes, {nested.size} are recorded")
-            yield from self._open(visit, file)
-        finally:
-            os.unlink(file.path)
+        assert place.wait is not None
+        report = place.wait()
+        place.wait = None
+        yield from _compare_size(place.nested, report.size)
+        yield from report.findings
+        yield from _disagreements(place.nested.path, place.mountpoint, report.root)
+        self._tell(report.rows)
+        place.own, place.recorded, place.missing = report.own, report.below, report.missing
+        if place.above is None and report.entries > _INLINE_ENTRIES:
+            self.crew.grow()
+        self._summaries[place.key] = _Summary(report.root, report.size, None)
+        yield from self._plan(place, report)
 
-    def _open(self, visit: _Visit, file: CatalogFile) -> Iterator[Finding]:
-        nested = visit.nested
-        try:
-            catalog = Catalog.open(file.path, nested.path, nested.root_prefix)
-        except FormatError as error:
-            yield fault(nested.path, f"its catalog cannot be opened: {error}")
-            return
-        database = ForeignDatabase.open(file.path, f"the catalog at {shown(nested.path)}")
-        with closing(catalog), closing(database):
-            yield from self._check_properties(catalog)
-            check = CatalogCheck(catalog, database, self._references, self._progress)
-            yield from check.findings()
-        yield from _disagreements(nested.path, visit.mountpoint, check.root)
-        visit.own, visit.recorded, visit.missing = check.own, check.below, check.missing
-        yield from self._plan(visit, check)
+    def _tell(self, rows: int) -> None:
+        for start in range(0, rows, _ROWS_AT_ONCE):
+            self.progress(min(_ROWS_AT_ONCE, rows - start))
 
-    def _check_properties(self, catalog: Catalog) -> Iterator[Finding]:
-        try:
-            revision, _, _, _ = catalog.revision, catalog.last_modified, catalog.ttl, catalog.previous_revision
-        except FormatError as error:
-            yield fault(catalog.mountpoint, f"its catalog's properties: {error}")
-            return
-        if not catalog.mountpoint and self._revision not in {None, revision}:
-            yield fault(b"", f"the root catalog says revision {revision}, it was published as {self._revision}")
-
-    def _plan(self, visit: _Visit, check: CatalogCheck) -> Iterator[Finding]:
+    def _plan(self, place: _Place, report: CatalogReport) -> Iterator[Finding]:
         """Note what is registered below, in an order that visits it by path."""
-        for nested in sorted(check.nested, key=lambda nested: nested.path, reverse=True):
-            if nested.path in self._known:
+        for nested in sorted(report.nested, key=lambda nested: nested.path, reverse=True):
+            if nested.path in self._paths:
                 # Its own place in the tree is the only one; following both would let catalogs multiply.
-                visit.own = None
+                place.own = None
                 yield fault(nested.path, "registered a second time as nested catalog: followed once")
                 continue
-            self._known.add(nested.path)
-            self._pending.append(_Visit(nested, visit, check.mountpoints.get(nested.path)))
+            self._paths.add(nested.path)
+            self._begin(_Place(nested, place, report.mountpoints.get(nested.path)))
 
     def _compare_sums(self) -> Iterator[Finding]:
         """Counters of whole subtrees, from the leaves up; where a catalog could not be counted its ancestors cannot."""
-        for visit in reversed(self._visits):
-            if visit.own is not None and visit.below is not None:
-                yield from counter_findings(visit.nested.path, "subtree", visit.below, visit.recorded, visit.missing)
-            if visit.above is not None:
-                visit.above.below = _sum(visit.above.below, visit.own, visit.below)
+        for place in reversed(self._places):
+            if place.known is not None:
+                total = place.known.total
+            else:
+                if place.own is not None and place.below is not None:
+                    yield from counter_findings(
+                        place.nested.path, "subtree", place.below, place.recorded, place.missing
+                    )
+                total = _sum(place.own, place.below)
+                summary = self._summaries[place.key]
+                self._summaries[place.key] = _Summary(summary.root, summary.size, total)
+            if place.above is not None:
+                place.above.below = _sum(place.above.below, total)
+
+
+def _named(name: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    for finding in findings:
+        yield finding._replace(where=f"{name}: {finding.where}") if name else finding
 
 
 def _sum(*parts: Counters | None) -> Counters | None:
@@ -174,6 +187,11 @@ def _sum(*parts: Counters | None) -> Counters | None:
 
 def _leads_to(prefix: bytes, path: bytes) -> bool:
     return path == prefix or path.startswith(prefix + b"/")
+
+
+def _compare_size(nested: NestedCatalog, size: int | None) -> Iterator[Finding]:
+    if size is not None and nested.size not in {0, size}:
+        yield fault(nested.path, f"its catalog has {size} bytes, {nested.size} are recorded")
 
 
 def _disagreements(path: bytes, above: DirectoryEntry | None, below: DirectoryEntry | None) -> Iterator[Finding]:

@@ -372,7 +372,7 @@ def test_a_broken_rule_of_a_nested_catalog(editor, found, edits, what):
 @pytest.mark.parametrize("tag", [None, *TAGS])
 def test_the_originals_repositories_are_sound(editor, found, trusted, fqrn, tag):
     sound = editor(fqrn)
-    assert found(sound, tag=tag, integrity=True, **trusted(sound)) == []
+    assert found(sound, tags=(tag,) if tag else (), integrity=True, **trusted(sound)) == []
 
 
 def test_an_editor_that_breaks_no_rule_leaves_a_sound_repository(editor, found, trusted):
@@ -457,7 +457,7 @@ def test_a_tag_is_checked_against_what_it_says(editor, found):
     edited = editor()
     edited.history("UPDATE tags SET revision = 3, size = 5 WHERE name = 's1'")
     assert found(edited) == []
-    assert found(edited, tag="s1") == [
+    assert found(edited, tags=("s1",)) == [
         ("/", "its catalog has 244736 bytes, 5 are recorded", False),
         ("/", "the root catalog says revision 2, it was published as 3", False),
     ]
@@ -479,7 +479,7 @@ def test_a_subtree_must_be_a_nested_catalog_and_a_tag_must_exist(editor, found):
         with pytest.raises(NotFound, match="is no mountpoint of a nested catalog"):
             found(edited, subtree=wrong)
     with pytest.raises(NotFound, match="no tag 'nothing'"):
-        found(edited, tag="nothing")
+        found(edited, tags=("nothing",))
 
 
 def test_a_catalog_that_is_missing_or_damaged_is_named_once(editor, found):

@@ -274,7 +274,7 @@ def test_the_root_catalog_of_every_tag_exists_if_objects_are_looked_for(editor, 
     missing = ("tag s2", f"its root catalog {place} is missing", False)
     assert found(edited, existence=True) == [missing]
     assert found(edited, integrity=True) == [missing]
-    assert [where for where, *_ in found(edited, tag="s2")] == ["/"]
+    assert [where for where, *_ in found(edited, tags=("s2",))] == ["/"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "flipped", "none"])
@@ -291,7 +291,7 @@ def test_a_tag_database_that_cannot_be_read(editor, found, damage):
         edited.manifest(history=other)
     assert [(where, is_warning) for where, _, is_warning in found(edited)] == [(TAGS, False)]
     with pytest.raises(NotFound, match="no tags that could be read"):
-        found(edited, tag="s1")
+        found(edited, tags=("s1",))
 
 
 def test_a_bomb_is_refused_as_a_certificate(editor, found):

@@ -8,8 +8,8 @@ import pytest
 from cvfs.errors import StoreError, StoreFull, Unreachable
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.store.local import LocalStore
-from cvfs_server.check import objects as check_objects
-from cvfs_server.check.objects import References
+from cvfs_server.check import tree as check_tree
+from cvfs_server.check.references import References
 
 HELLO, BIG = "/files/hello.txt", "/chunked/random_1m"
 CHUNKS = "SELECT lower(hex(chunks.hash)) FROM chunks JOIN catalog USING (md5path_1, md5path_2) WHERE name = 'random_1m'"
@@ -204,7 +204,7 @@ def test_other_processes_find_the_same(editor, found, monkeypatch):
     edited.publication.flip(chunk_place(edited))
     alone, seen = [], []
     expected = found(edited, integrity=True, workers=1, progress=alone.append)
-    monkeypatch.setattr(check_objects, "_INLINE_REFERENCES", 0)
+    monkeypatch.setattr(check_tree, "_INLINE_ENTRIES", 0)
     assert found(edited, integrity=True, workers=2, progress=seen.append) == expected
     assert {where for where, *_ in expected} == {HELLO, BIG}
     assert sum(seen) == sum(alone)
@@ -212,7 +212,7 @@ def test_other_processes_find_the_same(editor, found, monkeypatch):
 
 def test_a_process_that_dies_is_an_error_not_a_sound_repository(editor, found, monkeypatch):
     edited = editor()
-    monkeypatch.setattr(check_objects, "_INLINE_REFERENCES", 0)
+    monkeypatch.setattr(check_tree, "_INLINE_ENTRIES", 0)
     with pytest.raises(StoreError, match="a process that looked at objects died"):
         found(edited, Killing(str(edited.publication.storage)), integrity=True, workers=2)
 
@@ -237,4 +237,4 @@ def test_progress_counts_rows_and_objects(editor, found):
 def test_references_that_cannot_be_written_down(tmp_path):
     (tmp_path / "taken").write_bytes(b"")
     with pytest.raises(StoreFull, match="cannot write the list of references"):
-        References(str(tmp_path / "taken")).start()
+        References(str(tmp_path / "taken")).add(ObjectKind.FILE, b"x" * 20, 0, 1, b"/x")
