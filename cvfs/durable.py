@@ -11,7 +11,7 @@ def replace_file(path: str, data: bytes) -> None:
     """
     temporary = f"{path}.new"
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=_anew) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -29,3 +29,13 @@ def sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _anew(path: str, flags: int) -> int:
+    """Never what is there already: it may be a link that somebody else who may write here has put in the way of root."""
+    flags |= os.O_EXCL | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o666)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, 0o666)

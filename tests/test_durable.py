@@ -32,6 +32,17 @@ def test_what_fails_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatc
     assert os.listdir(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize("make", [os.link, os.symlink])
+def test_a_link_in_the_way_leads_nowhere(tmp_path, make):
+    """Somebody else who may write there could have made it, for root to write to."""
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    make(precious, tmp_path / "file.new")
+    replace_file(str(tmp_path / "file"), b"new")
+    assert precious.read_bytes() == b"precious"
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
 def test_only_a_directory_is_flushed_as_one(tmp_path):
     sync_directory(str(tmp_path))
     (tmp_path / "file").touch()

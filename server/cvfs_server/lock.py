@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from cvfs.errors import Locked, StoreFull
+from cvfs_server.ownership import give_to_directory_owner
 
 _held: set[int] = set()
 _MAX_HOLDER = 200
@@ -20,7 +21,8 @@ def publisher_lock(path: str, purpose: str, patience: float = 0) -> Iterator[Non
     Raises Locked, naming the holder, if somebody else has it all that time.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        give_to_directory_owner(descriptor, path)
     except OSError as error:
         raise StoreFull(f"cannot use the lock file {path}: {error.strerror}") from error
     try:
@@ -37,7 +39,8 @@ def publisher_lock(path: str, purpose: str, patience: float = 0) -> Iterator[Non
 def is_free(path: str) -> bool:
     """Whether nobody holds the lock file, or it is not there."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        # A lock needs no right to write: root's are there, too, for whoever owns the repository.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return True
     try:

@@ -4,6 +4,7 @@ import os
 
 from cvfs.durable import replace_file
 from cvfs.errors import StoreFull
+from cvfs_server.ownership import give_new_directories, nearest_directory
 
 _MAX_STATE = 2**16
 
@@ -28,6 +29,8 @@ def read_state(path: str) -> bytes | None:
 def make_directory(path: str) -> None:
     """Make a directory and what is above it, if it is not there. Raises StoreFull."""
     try:
+        above = nearest_directory(path)
         os.makedirs(path, exist_ok=True)
+        give_new_directories(above, path)
     except OSError as error:
         raise StoreFull(f"cannot use {path}: {error.strerror}") from error

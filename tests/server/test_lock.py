@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cvfs.errors import Locked, StoreFull
-from cvfs_server.lock import publisher_lock
+from cvfs_server.lock import is_free, publisher_lock
 
 
 @pytest.fixture
@@ -85,3 +85,24 @@ def test_a_holder_that_wrote_nothing_is_unknown(path):
 def test_a_place_for_no_lock(tmp_path, place):
     with pytest.raises(StoreFull, match="lock file"):
         publisher_lock(str(tmp_path / place), "publish").__enter__()
+
+
+def test_a_link_is_no_lock(path, tmp_path):
+    """Somebody else who owns the directory could have made it, for root to empty what it leads to."""
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    os.symlink(precious, path)
+    with pytest.raises(StoreFull, match="lock file"), publisher_lock(path, "publish"):
+        pass
+    assert precious.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_what_root_locks_is_the_directory_owners(tmp_path):
+    os.chown(tmp_path, 12345, 12346)
+    path = str(tmp_path / "lock")
+    with publisher_lock(path, "publish"):
+        assert not is_free(path)
+    status = os.stat(path)
+    assert (status.st_uid, status.st_gid) == (12345, 12346)
+    assert is_free(path)
