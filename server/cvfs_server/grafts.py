@@ -1,20 +1,23 @@
-"""Graft files: `.cvmfsgraft-NAME` says what a file NAME holds whose content is not here; reads and writes no file.
+"""Graft files: `.cvmfsgraft-NAME` says what a file NAME holds whose content is not here; writes nothing.
 
 Source: FORMAT section 9.8.
 """
 
+import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from cvfs.compression import Compression
 from cvfs.errors import FormatError, Unpublishable
 from cvfs.format.dirent import Chunk, Flag, content_flags
 from cvfs.hashes import DIGEST_SIZE, Algorithm, ContentHash
-from cvfs_server.sources.base import Known, ScannedEntry
+from cvfs_server.sources.base import DirectoryEdit, Known, Place, ScannedEntry, Source
 
 GRAFT_PREFIX = b".cvmfsgraft-"
-MAX_GRAFT = 16 * 2**20
+_MAX_GRAFT = 16 * 2**20
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# What it says may have changed although the file that it describes has not.
+_ALWAYS_NEW = 2**63 - 1
 _KEYS = frozenset({"size", "checksum", "compression", "chunk_offsets", "chunk_checksums"})
 _COMPRESSIONS = {
     "zlib": Compression.ZLIB,
@@ -72,52 +75,71 @@ class Graft:
         return Known(self.digest, flags, self.chunks, xattr)
 
 
-def with_grafts(
-    entries: list[ScannedEntry],
-    path: bytes,
-    read: Callable[[bytes], bytes],
-    xattr: Callable[[bytes], bytes | None],
-    *,
-    external: bool,
-) -> list[ScannedEntry]:
-    """The entries of the directory `path` without its graft files; what these describe is known and not read any more.
+class GraftedSource:
+    """Another source, without its graft files; what these describe is known and not read. A `Source`."""
 
-    `read` gives the first `MAX_GRAFT` + 1 bytes of a file, `xattr` the packed attributes, by path. Raises Unpublishable,
-    naming the graft file.
-    """
-    grafts = {entry.name.removeprefix(GRAFT_PREFIX): entry for entry in entries if is_graft(entry)}
-    if not grafts:
-        return entries
-    result = []
-    for entry in entries:
-        if is_graft(entry):
-            continue
-        if entry.name in grafts:
-            graft = _graft_for(entry, path + b"/" + GRAFT_PREFIX + entry.name, read)
-            del grafts[entry.name]
-            known = graft.known(xattr(path + b"/" + entry.name), external=external)
-            entry = entry._replace(size=graft.size, known=known)  # noqa: PLW2901
-        result.append(entry)
-    for entry in grafts.values():
-        raise _refused(path + b"/" + entry.name, "there is no file of that name beside it")
-    return result
+    def __init__(self, source: Source, *, external: bool) -> None:
+        self._source = source
+        self._external = external
+
+    def root(self) -> ScannedEntry | None:
+        """See `Source`."""
+        return self._source.root()
+
+    def edit(self, path: bytes) -> DirectoryEdit:
+        """See `Source`. Raises Unpublishable, naming a graft file that is none, or that describes nothing."""
+        edit = self._source.edit(path)
+        grafts = {entry.name.removeprefix(GRAFT_PREFIX): entry for entry in edit.entries if is_graft(entry)}
+        if not grafts:
+            return edit
+        entries = []
+        for entry in edit.entries:
+            if entry.name in grafts:
+                del grafts[entry.name]
+                entries.append(self._grafted(path, entry))
+            elif not is_graft(entry):
+                entries.append(entry)
+        for entry in grafts.values():
+            raise _refused(path + b"/" + entry.name, "there is no file of that name beside it")
+        return edit._replace(entries=entries)
+
+    def place(self, path: bytes) -> Place:
+        """See `Source`."""
+        return self._source.place(path)
+
+    def attributes(self, path: bytes) -> bytes | None:
+        """See `Source`."""
+        return self._source.attributes(path)
+
+    def _grafted(self, directory: bytes, entry: ScannedEntry) -> ScannedEntry:
+        path = directory + b"/" + GRAFT_PREFIX + entry.name
+        if not entry.is_regular or entry.group:
+            raise _refused(path, "what it describes is not a regular file with one name")
+        try:
+            graft = Graft.parse(_read(self._source.place(path)))
+        except FormatError as error:
+            raise _refused(path, str(error)) from error
+        except OSError as error:
+            raise _refused(path, str(error.strerror)) from error
+        known = graft.known(self._source.attributes(directory + b"/" + entry.name), external=self._external)
+        return entry._replace(size=graft.size, known=known, ctime_ns=_ALWAYS_NEW)
+
+
+def _read(place: Place) -> bytes:
+    descriptor = os.open(place.path, _READING)
+    try:
+        offset = place.part.offset if place.part else 0
+        size = place.part.size if place.part else os.fstat(descriptor).st_size
+        if size > _MAX_GRAFT:
+            raise FormatError(f"longer than {_MAX_GRAFT} bytes")
+        return os.pread(descriptor, size, offset)
+    finally:
+        os.close(descriptor)
 
 
 def is_graft(entry: ScannedEntry) -> bool:
     """Whether this is a graft file, which is not published."""
     return entry.is_regular and entry.name.startswith(GRAFT_PREFIX) and entry.name != GRAFT_PREFIX
-
-
-def _graft_for(entry: ScannedEntry, path: bytes, read: Callable[[bytes], bytes]) -> Graft:
-    if not entry.is_regular or entry.group:
-        raise _refused(path, "what it describes is not a regular file with one name")
-    text = read(path)
-    if len(text) > MAX_GRAFT:
-        raise _refused(path, f"longer than {MAX_GRAFT} bytes")
-    try:
-        return Graft.parse(text)
-    except FormatError as error:
-        raise _refused(path, str(error)) from error
 
 
 def _values(text: bytes) -> dict[str, str]:

@@ -3,7 +3,7 @@
 Source: FORMAT section 5.13.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cvfs.errors import Unpublishable
@@ -55,19 +55,25 @@ class Limits:
 def watch_files(
     changes: Iterable[DirectoryChanges], limits: Limits, warn: Callable[[str], None]
 ) -> Iterator[DirectoryChanges]:
-    """The changes as they come; before a file is read that is larger than it should be, `warn` is told, or it is refused.
-
-    Raises Unpublishable.
-    """
+    """The changes as they come; `warn` is told of a file that is too large before it is read. Raises Unpublishable."""
     for directory in changes:
         for change in directory.changes:
             entry, published = change.entry, change.published
             # What is published already was said when it was.
-            if not entry.is_regular or (published and published.size == entry.size):
-                continue
-            if text := limits.check_file(change.path, entry.size):
-                warn(text)
+            if entry.is_regular and not (published and published.size == entry.size):
+                _say(limits.check_file(change.path, entry.size), warn)
         yield directory
+
+
+def check_catalogs(entries: Mapping[bytes, int], limits: Limits, warn: Callable[[str], None]) -> None:
+    """Look at the catalogs of a draft, which have so many entries by mountpoint. Raises Unpublishable."""
+    for mountpoint in sorted(entries):
+        _say(limits.check_catalog(mountpoint, entries[mountpoint]), warn)
+
+
+def _say(text: str | None, warn: Callable[[str], None]) -> None:
+    if text:
+        warn(text)
 
 
 def _shown(path: bytes) -> str:

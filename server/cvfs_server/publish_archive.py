@@ -46,7 +46,6 @@ def _open(base: Base, chosen: ArchiveOptions, options: PublishOptions, opened: c
         settings.mtime_ns,
         settings.xattrs,
         settings.ignore_special_files,
-        options.form(settings).external,
         time.time_ns(),
     )
     archive = open_archive(chosen.archive, base.publisher.scratch) if chosen.archive else None

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from cvfs.catalog.tree import CatalogTree
 from cvfs.errors import FormatError, NotFound, Unpublishable
 from cvfs_server.content import packed_attributes
-from cvfs_server.grafts import MAX_GRAFT, with_grafts
 from cvfs_server.sources.archive_file import ArchiveFile
 from cvfs_server.sources.archive_index import ArchiveIndex, Directory
 from cvfs_server.sources.base import DirectoryEdit, Part, Place, ScannedEntry, as_published
@@ -47,7 +46,6 @@ class ArchiveRules:
     mtime_ns: bool = True
     xattrs: bool = True
     ignore_special_files: bool = False
-    external: bool = False
     now: int = 0
 
 
@@ -88,11 +86,8 @@ class ArchiveSource:
         directory = self._directory(path)
         entries = [self._entry(path, name, directory.children[name]) for name in sorted(directory.children)]
         entries = [entry for entry in entries if not self._is_left_out(entry)]
-        entries = with_grafts(
-            _with_groups(entries), path, self._read_graft, self.attributes, external=self._rules.external
-        )
         removed = tuple(sorted(directory.removed - directory.children.keys()))
-        return DirectoryEdit(entries, removed, complete=directory.fresh)
+        return DirectoryEdit(_with_groups(entries), removed, complete=directory.fresh)
 
     def place(self, path: bytes) -> Place:
         """Where the member's bytes are. Raises StoreFull, for sparse members, and Unpublishable."""
@@ -184,12 +179,6 @@ class ArchiveSource:
 
     def _is_left_out(self, entry: ScannedEntry) -> bool:
         return self._rules.ignore_special_files and stat.S_IFMT(entry.mode) not in _ORDINARY
-
-    def _read_graft(self, path: bytes) -> bytes:
-        member = self._member(path)
-        if self._archive is None or member is None or member.segments is not None:
-            raise Unpublishable(f"{_shown(path)}: no graft file that can be read; nothing was published")
-        return self._archive.read(member, MAX_GRAFT + 1)
 
 
 def removable(published: CatalogTree, path: bytes) -> bool:

@@ -41,10 +41,6 @@ class ArchiveFile:
         self._unpacked: dict[int, bytes] = {}
         self.mtime_ns = os.fstat(descriptor).st_mtime_ns
 
-    def read(self, member: TarMember, limit: int) -> bytes:
-        """The first bytes of a member's content, at most `limit`, for members that are not sparse."""
-        return os.pread(self.descriptor, min(member.size, limit), member.offset)
-
     def unpack(self, member: TarMember) -> bytes:
         """The path of a sparse member's content as a file of its own, with its holes. Raises StoreFull, Unpublishable."""
         if member.offset not in self._unpacked:

@@ -7,6 +7,7 @@ import os
 import stat
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cvfs.errors import Unpublishable
 from cvfs_server.content import pack_attributes
@@ -22,6 +23,7 @@ class ScanRules:
     mtime_ns: bool = True
     ignore_special_files: bool = False
     xattrs: bool = True
+    ignore_xdir_hardlinks: bool = True
 
 
 class TreeSource:
@@ -60,7 +62,7 @@ class TreeSource:
         except OSError as error:
             raise _unpublishable(self._path + path, error) from error
         entries: list[ScannedEntry] = []
-        linked: list[tuple[int, tuple[int, int]]] = []
+        linked: list[_Linked] = []
         for name in found:
             status = self._status(name)
             entry = self._entry(name.name, status)
@@ -69,8 +71,10 @@ class TreeSource:
             if self._is_left_out(entry):
                 continue
             if status.st_nlink > 1 and not entry.is_directory:
-                linked.append((len(entries), (status.st_dev, status.st_ino)))
+                linked.append(_Linked(len(entries), (status.st_dev, status.st_ino), status.st_nlink))
             entries.append(entry)
+        if linked and not self._rules.ignore_xdir_hardlinks:
+            _refuse_scattered(path, entries, linked)
         return _with_groups(entries, linked) if len(linked) > 1 else entries
 
     def _status(self, name: "os.DirEntry[bytes]") -> os.stat_result:
@@ -113,11 +117,30 @@ def _name_of(entry: "os.DirEntry[bytes]") -> bytes:
     return entry.name
 
 
-def _with_groups(entries: list[ScannedEntry], linked: list[tuple[int, tuple[int, int]]]) -> list[ScannedEntry]:
+class _Linked(NamedTuple):
+    """A name of a file that has several: its position in the listing, which file it is, and how many names that has."""
+
+    position: int
+    identity: tuple[int, int]
+    links: int
+
+
+def _refuse_scattered(path: bytes, entries: list[ScannedEntry], linked: list[_Linked]) -> None:
+    """Names of one file in several directories are published as several files: that is not always wanted."""
+    members = Counter(name.identity for name in linked)
+    for name in linked:
+        if members[name.identity] != name.links:
+            where = _shown(path + b"/" + entries[name.position].name)
+            raise Unpublishable(
+                f"{where}: hardlinks across directories; set CVMFS_IGNORE_XDIR_HARDLINKS=true to publish separate files"
+            )
+
+
+def _with_groups(entries: list[ScannedEntry], linked: list[_Linked]) -> list[ScannedEntry]:
     """Names of one file within the directory form a group; what is linked from elsewhere stands alone (section 5.6)."""
-    members = Counter(identity for _, identity in linked)
+    members = Counter(name.identity for name in linked)
     groups: dict[tuple[int, int], int] = {}
-    for index, identity in linked:
+    for index, identity, _ in linked:
         if members[identity] > 1:
             group = groups.setdefault(identity, len(groups) + 1)
             entries[index] = entries[index]._replace(links=members[identity], group=group)
