@@ -23,7 +23,7 @@ import pytest
 
 ACCESS_KEY, SECRET_KEY = "test:tester", "testing"
 _PUBLIC = "/v1/AUTH_test"
-_buckets = itertools.count(1)
+_names = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,21 @@ class ObjectServer:
 
     port: int
 
-    def configuration(self, place: Path, bucket: str = "", port: int = 0, **parameters: object) -> Path:
-        """An S3 configuration file for a bucket, a new one unless it is named, with parameters of one's own."""
+    @property
+    def bucket(self) -> str:
+        """One for all tests of this process: making one takes long, a name before the keys keeps them apart."""
+        return f"bucket-{os.getpid()}"
+
+    def new_name(self) -> str:
+        """A repository that no other test has."""
+        return f"s{next(_names)}.example.org"
+
+    def configuration(self, place: Path, **parameters: object) -> Path:
+        """An S3 configuration file, with parameters of one's own by their names after CVMFS_S3_."""
         values = {
             "HOST": "127.0.0.1",
-            "PORT": port or self.port,
-            "BUCKET": bucket or f"bucket-{os.getpid()}-{next(_buckets)}",
+            "PORT": self.port,
+            "BUCKET": self.bucket,
             "ACCESS_KEY": ACCESS_KEY,
             "SECRET_KEY": SECRET_KEY,
             "DNS_BUCKETS": "false",
@@ -47,9 +56,10 @@ class ObjectServer:
         place.write_text("".join(f"CVMFS_S3_{name}={value}\n" for name, value in values.items()))
         return place
 
-    def public_url(self, bucket: str, port: int = 0) -> str:
-        """Where everybody reads it, once it is public."""
-        return f"http://127.0.0.1:{port or self.port}{_PUBLIC}/{bucket}"
+    @property
+    def public_url(self) -> str:
+        """Where everybody reads the bucket, once it is public."""
+        return f"http://127.0.0.1:{self.port}{_PUBLIC}/{self.bucket}"
 
 
 @pytest.fixture(scope="session")
@@ -189,7 +199,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._forward(body, fault)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass  # noqa: N815
 
     def _forward(self, body: bytes, fault: str) -> None:
         onward = http.client.HTTPConnection("127.0.0.1", self._relay.server.port, timeout=60)

@@ -32,7 +32,7 @@ _PARTS = ("account", "container", "object")
 _DEFAULTS = "[DEFAULT]\ndevices = {0}/devices\nmount_check = false\nswift_dir = {0}\nlog_facility =\n"
 _PROXY = """
 [pipeline:main]
-pipeline = catch_errors cache listing_formats bulk s3api tempauth slo proxy-server
+pipeline = catch_errors cache listing_formats s3api tempauth slo proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
@@ -43,8 +43,6 @@ use = egg:swift#memcache
 memcache_servers = 127.0.0.1:1
 [filter:listing_formats]
 use = egg:swift#listing_formats
-[filter:bulk]
-use = egg:swift#bulk
 [filter:s3api]
 use = egg:swift#s3api
 location = us-east-1
@@ -78,18 +76,29 @@ def main(directory: Path) -> None:
 def make_ring(place: Path, port: int) -> None:
     """One copy of everything, on one device."""
     builder = RingBuilder(2, 1, 0)
-    device = {"id": 0, "region": 1, "zone": 0, "weight": 1, "ip": "127.0.0.1", "port": port, "device": "disk", "meta": ""}
+    device = {
+        "id": 0,
+        "region": 1,
+        "zone": 0,
+        "weight": 1,
+        "ip": "127.0.0.1",
+        "port": port,
+        "device": "disk",
+        "meta": "",
+    }
     builder.add_dev(device)
     builder.rebalance()
     builder.get_ring().save(str(place))
 
 
 def serve(kind: str, socket: object, directory: Path, pool: object) -> None:
-    text = _PROXY if kind == "proxy" else f"\n[pipeline:main]\npipeline = server\n[app:server]\nuse = egg:swift#{kind}\n"
+    text = (
+        _PROXY if kind == "proxy" else f"\n[pipeline:main]\npipeline = server\n[app:server]\nuse = egg:swift#{kind}\n"
+    )
     place = directory / f"{kind}.conf"
     place.write_text(_DEFAULTS.format(directory) + text)
     app = loadapp(str(place), global_conf={"log_name": kind})
-    wsgi.server(socket, app, log=open(os.devnull, "w"), custom_pool=pool, protocol=SwiftHttpProtocol)  # noqa: SIM115, PTH123
+    wsgi.server(socket, app, log=open(os.devnull, "w"), custom_pool=pool, protocol=SwiftHttpProtocol)  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ _NO_ROOM = frozenset({"QuotaExceeded", "EntityTooLarge", "InsufficientStorage", 
 _REMEDIES = {
     "NoSuchBucket": "CVMFS_S3_BUCKET names no bucket of this server",
     "InvalidAccessKeyId": "look at CVMFS_S3_ACCESS_KEY",
-    "SignatureDoesNotMatch": "look at CVMFS_S3_SECRET_KEY, CVMFS_S3_REGION and CVMFS_S3_FLAVOR",
+    "SignatureDoesNotMatch": "look at CVMFS_S3_ACCESS_KEY, _SECRET_KEY, _REGION and _FLAVOR",
     "AuthorizationHeaderMalformed": "look at CVMFS_S3_REGION",
     "RequestTimeTooSkewed": "the clock of this machine or of the server is wrong",
     "AccessDenied": "the account may not do this",
@@ -218,13 +218,14 @@ class Bucket:
 
     def _refused(self, error: ClientError, key: str, *, reads: bool) -> StoreError:
         code, status = _code(error), _status(error)
+        said = f"{status} {code if code != str(status) else ''}".strip()
         where = f"{self.name}/{key}"
         if (code in _ABSENT or status == 404) and code != "NoSuchBucket":
             return MissingObject(f"{where}: not there")
         if status >= 500 and status != 507 and code not in _NO_ROOM:
-            return Unreachable(f"{where}: the server answers {status} {code}; try again later", Trouble.STATUS)
+            return Unreachable(f"{where}: the server answers {said}; try again later", Trouble.STATUS)
         remedy = _REMEDIES.get(code, "")
-        text = f"{where}: the server refuses: {status} {code}{'; ' if remedy else ''}{remedy}"
+        text = f"{where}: the server refuses: {said}{'; ' if remedy else ''}{remedy}"
         return Unreachable(text, Trouble.STATUS) if reads else StoreFull(text)
 
     def _silent(self, error: Exception, key: str, attempt: int) -> Unreachable:

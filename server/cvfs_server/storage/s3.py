@@ -239,7 +239,7 @@ class S3Storage:
             yield from page
             return
         threads = self.bucket.settings.connections
-        asked: deque[tuple[str, str]] = deque((f"{base}{number:02x}/", "") for number in range(256))
+        asked: deque[tuple[str, str]] = deque((f"{base}{digit:x}", "") for digit in range(16))
         running: deque[tuple[str, Future[tuple[list[Listed], bool]]]] = deque()
         with _threads(threads) as pool:
             while asked or running:

@@ -14,11 +14,11 @@ __all__ = ["object_server", "relay"]
 
 @pytest.fixture
 def new_s3(object_server: ObjectServer, tmp_path: Path) -> Callable[..., S3Storage]:
-    """Makes the storage of an empty repository in a new bucket; parameters by their names after CVMFS_S3_."""
+    """Makes the storage of an empty repository; parameters by their names after CVMFS_S3_."""
 
     def make(**parameters: object) -> S3Storage:
         file = object_server.configuration(tmp_path / "s3.conf", **parameters)
-        made = S3Storage.at(S3Upstream(str(tmp_path / "staging"), "own.example.org", str(file)))
+        made = S3Storage.at(S3Upstream(str(tmp_path / "staging"), object_server.new_name(), str(file)))
         made.create()
         return made
 
