@@ -29,6 +29,7 @@ _KEY_BITS = 2048
 # Nobody looks at the dates of a certificate; the whitelist is what expires (FORMAT section 3.3).
 _VALIDITY = dt.timedelta(days=365 * 30)
 _MAX_KEY_FILE = 2**16
+_LONGEST_IN_CERTIFICATE = 30
 PRIVATE, PUBLIC = 0o600, 0o644
 
 
@@ -51,9 +52,15 @@ class NewKeys:
 
 def generate_keys(fqrn: str, now: dt.datetime) -> NewKeys:
     """A master key pair, and a signing key with its self-signed certificate, RSA 2048 each."""
-    master, signing = (rsa.generate_private_key(_PUBLIC_EXPONENT, _KEY_BITS) for _ in range(2))
+    master = rsa.generate_private_key(_PUBLIC_EXPONENT, _KEY_BITS)
     public = master.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return NewKeys(_private_pem(master), public, _private_pem(signing), _certificate(fqrn, signing, now))
+    return NewKeys(_private_pem(master), public, *new_signing_key(fqrn, now))
+
+
+def new_signing_key(fqrn: str, now: dt.datetime) -> tuple[bytes, bytes]:
+    """A signing key and its self-signed certificate, in PEM form."""
+    key = rsa.generate_private_key(_PUBLIC_EXPONENT, _KEY_BITS)
+    return _private_pem(key), _certificate(fqrn, key, now)
 
 
 def write_new_file(path: str, data: bytes, mode: int) -> None:
@@ -94,8 +101,13 @@ def read_certificate(path: str) -> Certificate:
 
 def load_private_key(path: str) -> PrivateKey:
     """An RSA key from a PEM file without passphrase. Raises NotFound or UsageError; says nothing of its content."""
+    return parse_private_key(read_key_file(path), path)
+
+
+def parse_private_key(text: bytes, path: str) -> PrivateKey:
+    """An RSA key from its PEM text, which was read from `path`. Raises UsageError; says nothing of the content."""
     try:
-        key = load_pem_private_key(read_key_file(path), None)
+        key = load_pem_private_key(text, None)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: not a private key in PEM form without a passphrase") from error
     if not isinstance(key, rsa.RSAPrivateKey):
@@ -108,7 +120,9 @@ def _private_pem(key: rsa.RSAPrivateKey) -> bytes:
 
 
 def _certificate(fqrn: str, key: rsa.RSAPrivateKey, now: dt.datetime) -> bytes:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{fqrn} CernVM-FS Release Manager")])
+    # A common name has 64 characters at most.
+    shortened = fqrn if len(fqrn) <= _LONGEST_IN_CERTIFICATE else f"{fqrn[:_LONGEST_IN_CERTIFICATE]}[...]"
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{shortened} CernVM-FS Release Manager")])
     builder = x509.CertificateBuilder(
         issuer_name=name,
         subject_name=name,

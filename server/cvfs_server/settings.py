@@ -16,16 +16,20 @@ from cvfs.errors import FormatError, NotFound, UsageError
 from cvfs.format.fqrn import check_fqrn
 from cvfs.hashes import Algorithm
 from cvfs_server.content import StorageForm
+from cvfs_server.ownership import current_owner
 from cvfs_server.site import Site
 from cvfs_server.storage.s3_settings import S3Upstream
 
+# Of places and files, as the original counts: what it wrote with this number or another one back to 137 is understood.
+LAYOUT_REVISION = 143
 _MAX_CONFIGURATION = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class RepositorySettings:
     """How a repository is published. `auto_tag_timespan` is a date text or empty, places are paths. With `s3` the published
-    files are there, and not in `storage`. The contents of an `external` one are on other servers. `auto_gc_lapse` and `auto_gc_timespan` are date texts, `gc_deletion_log` is a path.
+    files are there, and not in `storage`. The contents of an `external` one are on other servers. `auto_gc_lapse` and
+    `auto_gc_timespan` are date texts, `gc_deletion_log` is a path. `server_proxy` is the way to `url`, if it is not direct.
 
     In seconds: `ttl`, and `lock_timeout`, how long the lock of another publisher is waited for. `statistics_db` is empty for
     the usual place, rows older than `statistics_days` are forgotten (0: never).
@@ -44,6 +48,9 @@ class RepositorySettings:
     xattrs: bool = True
     mtime_ns: bool = True
     ignore_special_files: bool = False
+    autocatalogs: bool = False
+    autocatalogs_max_weight: int = 100_000
+    autocatalogs_min_weight: int = 1_000
     external: bool = False
     auto_tag: bool = True
     auto_tag_timespan: str = ""
@@ -58,7 +65,9 @@ class RepositorySettings:
     statistics_days: int = 365
     print_statistics: bool = False
     extended_gc_stats: bool = False
+    check_all_min_days: int = 30
     s3: S3Upstream | None = None
+    server_proxy: str = ""
 
     def __post_init__(self) -> None:
         check_fqrn(self.fqrn)
@@ -83,8 +92,17 @@ class RepositorySettings:
 
 def default_settings(site: Site, fqrn: str) -> RepositorySettings:
     """What a new repository gets."""
-    url = f"http://localhost/cvmfs/{fqrn}"
-    return RepositorySettings(fqrn, os.path.abspath(site.storage(fqrn)), os.path.abspath(site.spool(fqrn)), url=url)
+    storage, spool = os.path.abspath(site.storage(fqrn)), os.path.abspath(site.spool(fqrn))
+    return RepositorySettings(fqrn, storage, spool, current_owner().name, f"http://localhost/cvmfs/{fqrn}")
+
+
+def with_upstream(settings: RepositorySettings, upstream: str) -> RepositorySettings:
+    """The same repository, with its published files where `upstream` says, in the words of CVMFS_UPSTREAM_STORAGE.
+
+    Raises UsageError for one that makes no sense.
+    """
+    parameters = _Parameters({"CVMFS_UPSTREAM_STORAGE": upstream}, "-u")
+    return dataclasses.replace(settings, storage=parameters.storage(settings.storage), s3=parameters.s3())
 
 
 def in_s3(settings: RepositorySettings, configuration: str, url: str) -> RepositorySettings:
@@ -122,12 +140,15 @@ def configuration_text(settings: RepositorySettings) -> str:
     """The server.conf of a repository."""
     sizes = settings.chunk_sizes
     parameters: dict[str, object] = {
+        "CVMFS_CREATOR_VERSION": LAYOUT_REVISION,
         "CVMFS_REPOSITORY_NAME": settings.fqrn,
         "CVMFS_REPOSITORY_TYPE": "stratum0",
         "CVMFS_USER": settings.user,
         "CVMFS_SPOOL_DIR": settings.spool,
         "CVMFS_STRATUM0": settings.url,
         "CVMFS_UPSTREAM_STORAGE": settings.upstream,
+        "CVMFS_UNION_FS_TYPE": "overlayfs",
+        "CVMFS_SERVER_PROXY": settings.server_proxy,
         "CVMFS_USE_FILE_CHUNKING": settings.use_chunking,
         "CVMFS_MIN_CHUNK_SIZE": sizes.minimum,
         "CVMFS_AVG_CHUNK_SIZE": sizes.average,
@@ -144,7 +165,10 @@ def configuration_text(settings: RepositorySettings) -> str:
         "CVMFS_AUTO_TAG": settings.auto_tag,
         "CVMFS_AUTO_TAG_TIMESPAN": settings.auto_tag_timespan,
         "CVMFS_GARBAGE_COLLECTION": settings.garbage_collection,
-        "CVMFS_AUTOCATALOGS": False,
+        "CVMFS_AUTO_GC": settings.auto_gc,
+        "CVMFS_AUTOCATALOGS": settings.autocatalogs,
+        "CVMFS_AUTOCATALOGS_MAX_WEIGHT": settings.autocatalogs_max_weight,
+        "CVMFS_AUTOCATALOGS_MIN_WEIGHT": settings.autocatalogs_min_weight,
         "CVMFS_VIRTUAL_DIR": False,
         "CVMFS_REPOSITORY_TTL": settings.ttl,
         "CVFS_LOCK_TIMEOUT": settings.lock_timeout,
@@ -223,6 +247,7 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
         spool=parameters.text("CVMFS_SPOOL_DIR", default.spool),
         user=parameters.text("CVMFS_USER", default.user),
         url=parameters.text("CVMFS_STRATUM0", default.url),
+        server_proxy=parameters.text("CVMFS_SERVER_PROXY", ""),
         algorithm=parameters.algorithm("CVMFS_HASH_ALGORITHM"),
         compression=parameters.text("CVMFS_COMPRESSION_ALGORITHM", default.compression),
         use_chunking=parameters.flag("CVMFS_USE_FILE_CHUNKING", default=True),
@@ -236,6 +261,9 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
         xattrs=parameters.flag("CVMFS_INCLUDE_XATTRS", default=False),
         mtime_ns=parameters.flag("CVMFS_ENABLE_MTIME_NS", default=False),
         ignore_special_files=parameters.flag("CVMFS_IGNORE_SPECIAL_FILES", default=False),
+        autocatalogs=parameters.flag("CVMFS_AUTOCATALOGS", default=False),
+        autocatalogs_max_weight=parameters.number("CVMFS_AUTOCATALOGS_MAX_WEIGHT", default.autocatalogs_max_weight),
+        autocatalogs_min_weight=parameters.number("CVMFS_AUTOCATALOGS_MIN_WEIGHT", default.autocatalogs_min_weight),
         external=parameters.flag("CVMFS_EXTERNAL_DATA", default=False),
         auto_tag=parameters.flag("CVMFS_AUTO_TAG", default=True),
         auto_tag_timespan=parameters.text("CVMFS_AUTO_TAG_TIMESPAN", ""),
@@ -250,4 +278,5 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
         statistics_days=parameters.number("CVMFS_STATS_DB_DAYS_TO_KEEP", default.statistics_days),
         print_statistics=parameters.flag("CVMFS_PRINT_STATISTICS", default=False),
         extended_gc_stats=parameters.flag("CVMFS_EXTENDED_GC_STATS", default=False),
+        check_all_min_days=parameters.number("CVMFS_CHECK_ALL_MIN_DAYS", default.check_all_min_days),
     )

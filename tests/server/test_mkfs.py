@@ -15,7 +15,7 @@ from cvfs.format.signature import split_signed
 from cvfs.format.whitelist import parse as parse_whitelist
 from cvfs.hashes import Algorithm, ObjectKind
 from cvfs.reflog import Reflog, digest
-from cvfs_server.mkfs import mkfs
+from cvfs_server.mkfs import NewRepository, mkfs
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.settings import default_settings, load_settings
 from cvfs_server.site import Site
@@ -85,7 +85,7 @@ def test_its_documents(new_repository):
 
 def test_without_automatic_tags_and_replicas(site):
     settings = dataclasses.replace(default_settings(site, FQRN), auto_tag=False)
-    mkfs(site, settings, replicable=False)
+    mkfs(site, settings, NewRepository(replicable=False))
     assert [tag.name for tag in PublishedRepository.open(site, FQRN).history().tags] == ["trunk"]
     assert not os.path.exists(f"{settings.storage}/.cvmfs_master_replica")
 
@@ -146,7 +146,7 @@ def test_a_failed_one_is_not_in_the_way(site, monkeypatch, broken):
 @pytest.mark.parametrize("days", [0, -1, 365 * 1000 + 1])
 def test_a_whitelist_for_a_senseless_time(site, days):
     with pytest.raises(UsageError, match="days"):
-        mkfs(site, default_settings(site, FQRN), days=days)
+        mkfs(site, default_settings(site, FQRN), NewRepository(days=days))
     assert os.listdir(site.keys) == []
 
 

@@ -8,6 +8,7 @@ import click
 from cvfs.chunking import ChunkSizes
 from cvfs.errors import FormatError, UsageError
 from cvfs.hashes import Algorithm
+from cvfs_server.mkfs import NewRepository
 from cvfs_server.mkfs import mkfs as make_repository
 from cvfs_server.resign import DEFAULT_DAYS
 from cvfs_server.settings import default_settings, in_s3
@@ -73,7 +74,7 @@ def mkfs(
         if not url:
             raise UsageError("mkfs -s needs -w URL as well: where clients find what is in the bucket")
         settings = in_s3(settings, s3_config, url)
-    make_repository(site, settings, days=days)
+    make_repository(site, settings, NewRepository(days=days))
     write_line(f"Repository {fqrn} created, compression is {_COMPRESSION_NOTES[settings.compression]}")
     write_line(f"Clients need {site.key(fqrn, 'pub')}; keep {site.key(fqrn, 'masterkey')} in a safe place")
 
