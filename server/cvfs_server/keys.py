@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -30,6 +32,7 @@ _KEY_BITS = 2048
 _VALIDITY = dt.timedelta(days=365 * 30)
 _MAX_KEY_FILE = 2**16
 _LONGEST_IN_CERTIFICATE = 30
+_PROBE = b"a key that signs is whole"
 PRIVATE, PUBLIC = 0o600, 0o644
 
 
@@ -107,12 +110,24 @@ def load_private_key(path: str) -> PrivateKey:
 def parse_private_key(text: bytes, path: str) -> PrivateKey:
     """An RSA key from its PEM text, which was read from `path`. Raises UsageError; says nothing of the content."""
     try:
-        key = load_pem_private_key(text, None)
+        # Looking whether its numbers are prime takes longer than all the rest of a small publish.
+        key = load_pem_private_key(text, None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: not a private key in PEM form without a passphrase") from error
     if not isinstance(key, rsa.RSAPrivateKey):
         raise UsageError(f"{path}: not an RSA key")
+    if not _signs(key):
+        raise UsageError(f"{path}: a damaged key, what it signs cannot be verified")
     return key
+
+
+def _signs(key: PrivateKey) -> bool:
+    try:
+        signature = key.sign(_PROBE, PKCS1v15(), SHA256())
+        key.public_key().verify(signature, _PROBE, PKCS1v15(), SHA256())
+    except (ValueError, InvalidSignature):
+        return False
+    return True
 
 
 def _private_pem(key: rsa.RSAPrivateKey) -> bytes:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    load_pem_private_key,
     load_pem_public_key,
 )
 
@@ -96,6 +97,14 @@ def _pem(key, *encryption):
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, *encryption or (NoEncryption(),))
 
 
+def _damaged(text):
+    numbers = load_pem_private_key(text, None).private_numbers()
+    changed = rsa.RSAPrivateNumbers(
+        numbers.p, numbers.q, numbers.d ^ 4, numbers.dmp1 ^ 4, numbers.dmq1, numbers.iqmp, numbers.public_numbers
+    )
+    return _pem(changed.private_key(unsafe_skip_rsa_key_validation=True))
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -104,9 +113,10 @@ def _pem(key, *encryption):
         (lambda keys: keys.master_public, "not a private key"),
         (lambda keys: keys.certificate, "not a private key"),
         (lambda _: _pem(rsa.generate_private_key(65537, 2048), BestAvailableEncryption(b"secret")), "passphrase"),
+        (lambda keys: _damaged(keys.key), "damaged"),
         (lambda _: _pem(ec.generate_private_key(ec.SECP256R1())), "not an RSA key"),
     ],
-    ids=["empty", "garbage", "public key", "certificate", "encrypted", "elliptic"],
+    ids=["empty", "garbage", "public key", "certificate", "encrypted", "damaged", "elliptic"],
 )
 def test_what_is_no_key(keys, tmp_path, make, reason):
     text = make(keys)
