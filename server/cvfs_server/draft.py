@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from cvfs.catalog.schema import Counters
 from cvfs.catalog.tree import CatalogTree
 from cvfs.hashes import ContentHash
+from cvfs_server.autocatalogs import Weights, balance
 from cvfs_server.catalogs.builder import CatalogBuilder, Version
 from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.catalogs.rows import Settlement
@@ -51,14 +52,19 @@ class Draft:
     version: Version
 
 
-def build_draft(base: Base, contribution: Contribution, tally: Tally) -> Draft:
-    """Everything that the source changes, on the base. Raises Unpublishable naming the path, StoreFull."""
+def build_draft(base: Base, contribution: Contribution, tally: Tally, predecessors: CatalogTree | None = None) -> Draft:
+    """Everything that the source changes, on the base. Raises Unpublishable naming the path, StoreFull.
+
+    `predecessors` are the catalogs of the last revision, where the base is a draft itself.
+    """
     repository, published, source = base.repository, base.tree, contribution.source
     settings, options = repository.settings, tally.options
     form, version = options.form(settings), _next_version(base, options.number_after(repository.manifest.revision))
-    rules = WalkRules(contribution.recognise, repository.small_file(published, b"/" + DIRTAB))
+    dirtab = repository.small_file(published, b"/" + DIRTAB)
+    rules = WalkRules(contribution.recognise, dirtab, keep_automatic=settings.autocatalogs)
     settlement = Settlement(published, source, form, mtime_ns=settings.mtime_ns)
-    builder = CatalogBuilder(published, repository.catalogs(base.publisher.scratch), version, tally.report)
+    objects = repository.catalogs(base.publisher.scratch)
+    builder = CatalogBuilder(published, objects, version, tally.report, predecessors)
     with Ingest(repository.storage, form, source, options.workers) as ingest:
         changes = find_changes(
             walk(source, published, rules), published, replace(contribution.trust, external=form.external)
@@ -66,6 +72,19 @@ def build_draft(base: Base, contribution: Contribution, tally: Tally) -> Draft:
         settled = (settlement.settle(item) for item in tally.watch(ingest.run(changes)))
         root, contents = builder.build(tally.count(settled))
     return Draft(root, contents, version)
+
+
+def balance_draft(base: Base, draft: Draft, tally: Tally) -> Draft:
+    """The draft with catalogs of the weights that CVMFS_AUTOCATALOGS asks for. Raises StoreFull."""
+    settings, scratch = base.repository.settings, base.publisher.scratch
+    if not settings.autocatalogs:
+        return draft
+    tree = base.repository.tree_of(draft.root.content, scratch)
+    weights = Weights(settings.autocatalogs_max_weight, settings.autocatalogs_min_weight)
+    source = balance(base.tree, tree, weights)
+    if source is None:
+        return draft
+    return build_draft(Base(base.repository, tree, base.publisher), Contribution(source), tally, base.tree)
 
 
 def _next_version(base: Base, number: int) -> Version:

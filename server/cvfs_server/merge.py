@@ -15,9 +15,8 @@ from cvfs.errors import Conflict, NotFound
 from cvfs.format.dirent import DirectoryEntry, Flag
 from cvfs_server.sources.base import DirectoryEdit, Known, ScannedEntry, Source, as_published
 from cvfs_server.sources.revision import KnownSource, known_entries, published_directory
-from cvfs_server.sources.walk import MARKER
+from cvfs_server.sources.walk import AUTOMATIC_MARKER, MARKER
 
-AUTOMATIC_MARKER = b".cvmfsautocatalog"
 # They say that there is a catalog, and nothing else.
 _MARKERS = frozenset({MARKER, AUTOMATIC_MARKER})
 # Belongs to the publisher, who makes it anew.

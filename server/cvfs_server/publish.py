@@ -11,7 +11,7 @@ from collections.abc import Callable
 from cvfs.hashes import ContentHash
 from cvfs.history import Tag, advance
 from cvfs_server.branches import Checkout, check_branch_tag, checked_out, release_branch
-from cvfs_server.draft import Base, Contribution, Draft, build_draft
+from cvfs_server.draft import Base, Contribution, Draft, balance_draft, build_draft
 from cvfs_server.keys import check_keys
 from cvfs_server.merge import merge
 from cvfs_server.publication import PublishOptions, PublishReport, Tally
@@ -42,7 +42,7 @@ def publish(site: Site, fqrn: str, open_source: OpenSource, options: PublishOpti
         _check_tags(repository, checkout, options)
         base = Base(repository, repository.tree_of(_start(repository, checkout, options), publisher.scratch), publisher)
         contribution = open_source(base)
-        draft = build_draft(base, contribution, tally)
+        draft = balance_draft(base, build_draft(base, contribution, tally), tally)
         # Before the lock: under it only what is new since then is flushed, or asked for.
         publisher.storage.sync()
         with switching(settings, "publish"):

@@ -29,10 +29,21 @@ class Version:
 
 
 class CatalogBuilder:
-    """The catalogs of one publish, on top of the published ones."""
+    """The catalogs of one publish, on top of `published`.
 
-    def __init__(self, published: CatalogTree, objects: CatalogObjects, version: Version, report: Report) -> None:
+    `predecessors` are the catalogs of the revision before, where `published` is a draft that nobody saw.
+    """
+
+    def __init__(
+        self,
+        published: CatalogTree,
+        objects: CatalogObjects,
+        version: Version,
+        report: Report,
+        predecessors: CatalogTree | None = None,
+    ) -> None:
         self._published = published
+        self._predecessors = predecessors or published
         self._objects = objects
         self._version = version
         self._report = report
@@ -152,9 +163,10 @@ class CatalogBuilder:
 
     def _edit_published(self, mountpoint: bytes) -> CatalogEdit:
         if mountpoint not in self._open:
-            previous = self._published.catalog_at(mountpoint)
-            content = self._published.governing(mountpoint).content
-            self._open[mountpoint] = CatalogEdit.open(self._objects, previous, content)
+            present, before = self._published.governing(mountpoint), self._predecessors.governing(mountpoint)
+            catalog = self._published.catalog_at(mountpoint)
+            predecessor = before.content if before.path == mountpoint else None
+            self._open[mountpoint] = CatalogEdit.open(self._objects, catalog, present.content, predecessor)
         return self._open[mountpoint]
 
     def _register_unchanged(self, edit: CatalogEdit, mountpoint: bytes) -> None:

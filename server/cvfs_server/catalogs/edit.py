@@ -16,11 +16,11 @@ _INSERTS_AT_ONCE = 1000
 class CatalogEdit:
     """An open catalog of this publish. Used by one thread."""
 
-    def __init__(self, writer: CatalogWriter, previous: Catalog | None, previous_hash: ContentHash | None) -> None:
+    def __init__(self, writer: CatalogWriter, previous: Catalog | None, predecessor: ContentHash | None) -> None:
         self._writer = writer
         self._inserts: list[tuple[bytes, DirectoryEntry, tuple[Chunk, ...]]] = []
         self._groups = 0
-        self._previous_hash = previous_hash
+        self._predecessor = predecessor
         self._revision = previous.revision + 1 if previous else 1
         self._below = previous.counters()[1] if previous else Counters()
         self._registered = {nested.path for nested in previous.nested()} if previous else set()
@@ -31,10 +31,12 @@ class CatalogEdit:
         return cls(CatalogWriter.create(objects.new_path(), mountpoint, root), None, None)
 
     @classmethod
-    def open(cls, objects: CatalogObjects, previous: Catalog, content: ContentHash) -> "CatalogEdit":
-        """The next revision of a published catalog, whose hash is `content`."""
+    def open(
+        cls, objects: CatalogObjects, previous: Catalog, content: ContentHash, predecessor: ContentHash | None
+    ) -> "CatalogEdit":
+        """The next revision of a catalog, whose hash is `content`; it will name `predecessor` as what was there before."""
         writer = CatalogWriter.open(objects.inflate(content), previous.mountpoint)
-        return cls(writer, previous, content)
+        return cls(writer, previous, predecessor)
 
     def insert(self, path: bytes, entry: DirectoryEntry, chunks: tuple[Chunk, ...]) -> None:
         """A row for a path that has none; written later, together with others."""
@@ -66,6 +68,11 @@ class CatalogEdit:
     def is_registered(self, path: bytes) -> bool:
         return path in self._registered
 
+    @property
+    def below(self) -> Counters:
+        """What the catalogs below this one contain."""
+        return self._below
+
     def new_group(self) -> int:
         """A hard-link group number that this catalog has never used."""
         self._flush()
@@ -78,7 +85,7 @@ class CatalogEdit:
     def finish(self, objects: CatalogObjects, now: int, revision: int | None = None) -> tuple[StoredCatalog, Counters]:
         """Complete and store it; what it contains together with everything below. `now` are Unix seconds."""
         self._flush()
-        own = self._writer.finish(revision or self._revision, now, self._previous_hash, self._below)
+        own = self._writer.finish(revision or self._revision, now, self._predecessor, self._below)
         return objects.store(self._writer.path), own + self._below
 
     def abandon(self) -> None:

@@ -128,7 +128,8 @@ class Settlement:
     def _from_known(self, change: Change) -> tuple[DirectoryEntry, tuple[Chunk, ...]]:
         scanned, known = change.entry, change.entry.known
         assert known is not None
-        flags = known.flags & ~_MOUNTPOINT | (_MOUNTPOINT if scanned.is_mountpoint else 0)
+        # The row of a mountpoint may come from either of its two catalogs.
+        flags = known.flags & ~(_MOUNTPOINT | _NESTED_ROOT) | (_MOUNTPOINT if scanned.is_mountpoint else 0)
         chunks = known.chunks
         if chunks is None:
             chunks = tuple(self._published.chunks(change.path)) if flags & _CHUNKED else ()

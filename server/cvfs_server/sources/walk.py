@@ -22,6 +22,8 @@ from cvfs_server.sources.dirtab import DIRTAB, Dirtab, read_dirtab
 from cvfs_server.sources.dirtab import parse as parse_dirtab
 
 MARKER = b".cvmfscatalog"
+AUTOMATIC_MARKER = b".cvmfsautocatalog"
+_MARKERS = (AUTOMATIC_MARKER, MARKER)
 _VIRTUAL_DIRECTORY = b".cvmfs"
 _GENERATED_MODE = stat.S_IFREG | 0o644
 _NOTHING = DirectoryEdit([], complete=False)
@@ -63,10 +65,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class WalkRules:
-    """`recognise` is asked of each directory: is this inode known at this path? `dirtab` is the published one's text."""
+    """`recognise` is asked of each directory: is this inode known at this path? `dirtab` is the published one's text.
+
+    With `keep_automatic` a source that says everything of a directory leaves the markers of an automatic catalog there.
+    """
 
     recognise: Callable[[bytes, int], bool] = lambda _path, _inode: False
     dirtab: bytes = b""
+    keep_automatic: bool = False
 
 
 def walk(source: Source, published: CatalogTree, rules: WalkRules) -> Iterator[Listing]:
@@ -137,6 +143,8 @@ class _Walk:
         edit = self._source.edit(path) if child.edited else _NOTHING
         if not path:
             self._begin(edit)
+        elif edit.complete and self._rules.keep_automatic:
+            edit = self._with_automatic_markers(path, edit)
         known = self._look_up(path, edit)
         own = child.entry._replace(is_mountpoint=self._is_mountpoint(known))
         catalog = above.catalog if above else None
@@ -160,6 +168,16 @@ class _Walk:
                 text = read_dirtab(self._source.place(b"/" + DIRTAB))
         self._dirtab = parse_dirtab(text)
         self._everywhere = not edit.complete and text != self._rules.dirtab
+
+    def _with_automatic_markers(self, path: bytes, edit: DirectoryEdit) -> DirectoryEdit:
+        """A tree that was looked at elsewhere does not know what balancing made of its directories."""
+        mentioned = any(entry.name in _MARKERS for entry in edit.entries)
+        if mentioned or self._published.governing(path).path != path:
+            return edit
+        catalog = self._published.catalog_at(path)
+        rows = [catalog.find(path + b"/" + name) for name in _MARKERS]
+        kept = [as_published(row) for row in rows if row]
+        return edit._replace(entries=sorted(edit.entries + kept, key=_name_of)) if len(kept) == len(rows) else edit
 
     def _look_up(self, path: bytes, edit: DirectoryEdit) -> _Directory:
         before = self._published.governing(path).path
