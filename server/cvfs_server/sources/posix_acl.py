@@ -35,7 +35,7 @@ def _entry(line: str) -> tuple[int, int, int]:
     kind, *rest = line.split(":")
     kind = _SHORT.get(kind, kind)
     # `mask:rwx` and `mask::rwx` are both written.
-    name, permissions, *number = rest if len(rest) > 1 else ["", *rest]
+    name, permissions, *number = rest if len(rest) > 1 else ["", *rest, ""][:2]
     if kind not in _TAGS or not permissions or not set(permissions.encode()) <= _PERMISSIONS.keys() or number[1:]:
         raise FormatError(f"{line[:80]!r} is no entry of an access control list")
     bits = 0

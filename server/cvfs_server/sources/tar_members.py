@@ -112,17 +112,18 @@ class _Archive:
         position, extension = 0, _Extension()
         while (header := self._header(position)) is not None:
             data = position + _BLOCK
+            end = data + header.size
             if header.kind in _EXTENSIONS:
                 self._extend(extension, header, data)
             elif header.kind in _KINDS:
-                header = _with_pax_size(header, extension.pax)
-                self._check_inside(header, data)
-                yield self._member(header, data, extension)
+                member = self._member(_with_pax_size(header, extension.pax), data, extension)
+                end = member.offset + member.stored
+                self._check_inside(member.name, end)
+                yield member
+                extension = _Extension()
             elif header.kind != _VOLUME_LABEL:
                 raise FormatError(f"{header.name!r} is of the unknown type {header.kind!r}")
-            if header.kind not in _EXTENSIONS:
-                extension = _Extension()
-            position = data + header.size + -header.size % _BLOCK
+            position = end + -end % _BLOCK
         if extension.is_used:
             raise FormatError("it ends behind an extension header; it was cut off")
 
@@ -144,7 +145,7 @@ class _Archive:
     def _extend(self, extension: _Extension, header: _Header, data: int) -> None:
         if header.size > MAX_EXTENSION:
             raise FormatError(f"it has an extension header of {header.size} bytes: at most {MAX_EXTENSION} are read")
-        self._check_inside(header, data)
+        self._check_inside(header.name, data + header.size)
         text = self._read(data, header.size)
         if header.kind == b"L":
             extension.name = text.split(b"\0", 1)[0]
@@ -194,9 +195,9 @@ class _Archive:
         check_segments(segments, size, member.stored)
         return member._replace(size=size, offset=offset, segments=tuple(segments))
 
-    def _check_inside(self, header: _Header, data: int) -> None:
-        if data + header.size > self._length:
-            raise FormatError(f"{header.name!r} goes beyond its last byte; it was cut off")
+    def _check_inside(self, name: bytes, end: int) -> None:
+        if end > self._length:
+            raise FormatError(f"{name!r} goes beyond its last byte; it was cut off")
 
     def _read(self, position: int, size: int) -> bytes:
         """Bytes at a position, fewer at the end of the file."""
