@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cvfs.catalog.tree import CatalogTree
-from cvfs.compression import ZLIB, Compression, encoder_named
+from cvfs.compression import Compression, encoder_named
 from cvfs.errors import MissingObject, NotFound, TrustError
 from cvfs.format import manifest as manifests
 from cvfs.format.manifest import Manifest
@@ -59,10 +59,8 @@ class PublishedRepository:
 
     def catalogs(self, scratch: str) -> CatalogObjects:
         """The catalog files, taken through the directory `scratch`."""
-        # Every client inflates either; the slower one gives the original's very bytes.
-        slow = self.settings.compression in {"zlib", "default", "none"}
-        encoder = ZLIB if slow else encoder_named("zlib-fast")
-        return CatalogObjects(self.storage, scratch, self.settings.algorithm, encoder)
+        # Every client inflates either. Level 6 makes a catalog 2 % smaller, in eight times the time: most of a small publish.
+        return CatalogObjects(self.storage, scratch, self.settings.algorithm, encoder_named("zlib-fast"))
 
     def tree(self, scratch: str) -> CatalogTree:
         """All catalogs of the present revision."""
