@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cvfs import reflog
+from cvfs.durable import sync_directory
 from cvfs.errors import UsageError
 from cvfs.hashes import DIGEST_SIZE, ContentHash, ObjectKind
 from cvfs.reflog import Reflog
@@ -52,7 +53,7 @@ from cvfs_server.status import read_status, update_status
 from cvfs_server.storage.base import Storage
 from cvfs_server.storage.choice import storage_of
 
-_ATTEMPTS = 4
+_ATTEMPTS = 2
 _PAUSE = 0.2
 
 
@@ -241,22 +242,25 @@ class Collection:
     def _condemn(self, path: str, snapshot: Snapshot) -> CondemnedList | None:
         """Put the list in force. What was published since it was made is marked first; at last nobody may publish."""
         self._options.stage("condemn")
-        for attempt in range(1, _ATTEMPTS + 1):
+        for _ in range(_ATTEMPTS):
             with switching(self._settings, "gc"):
-                if attempt == _ATTEMPTS:
-                    path, snapshot = self._mark()
                 if self._snapshot() == snapshot:
-                    with registry(self._settings), sweep_lock(self._area, "gc"):
-                        return self._put_in_force(path)
+                    return self._put_in_force(path)
             path, snapshot = self._mark()
-        raise AssertionError("nobody can publish during the last attempt")
+        with switching(self._settings, "gc"):
+            if self._snapshot() != snapshot:
+                path, snapshot = self._mark()
+            return self._put_in_force(path)
 
     def _put_in_force(self, path: str) -> CondemnedList | None:
-        if self._condemned:
-            os.replace(path, list_path(self._area))
-        # Not before: what was rescued from the last list is in this one, unless it is kept.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(rescued_path(self._area))
+        """The caller holds `switching`."""
+        with registry(self._settings), sweep_lock(self._area, "gc"):
+            if self._condemned:
+                os.replace(path, list_path(self._area))
+                sync_directory(self._area)
+            # Not before: what was rescued from the last list is in this one, unless it is kept.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(rescued_path(self._area))
         return CondemnedList.open(list_path(self._area))
 
     def _finish(self, condemned: CondemnedList) -> set[str]:

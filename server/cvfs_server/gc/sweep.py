@@ -62,11 +62,13 @@ class Sweep:
         gone: list[bytes] = []
         with sweep_lock(self._area, "gc"):
             rescued, until = self.rescued(), time.monotonic() + _HOLD
-            while victims and time.monotonic() < until:
+            while victims:
                 some = [victims.popleft() for _ in islice(range(_AT_ONCE), len(victims))]
                 doomed = [record for record in some if record not in rescued]
                 self._storage.discard_many(content_of(record).path for record in doomed)
                 gone += doomed
+                if time.monotonic() >= until:
+                    break
         self.objects += len(gone)
         for record in gone:
             self._deleted(content_of(record))

@@ -34,10 +34,17 @@ class Past:
         place.write_bytes(data)
         return place
 
-    def publish(self, tag=""):
-        """A revision of the tree as it is, its appearance remembered under the tag or the root hash."""
-        report = self.own.publish(tag=tag, workers=1)
-        self.shown[tag or "trunk"] = self._look(os.fsencode(self.own.tree))
+    def note(self, tag=""):
+        """The tree as it is was published: what it looks like, by the names of tags."""
+        self.shown["trunk-previous"] = self.shown.get("trunk")
+        self.shown["trunk"] = self._look(os.fsencode(self.own.tree))
+        if tag:
+            self.shown[tag] = self.shown["trunk"]
+
+    def publish(self, tag="", workers=1):
+        """A revision of the tree as it is; its root hash is remembered under the tag or the hash itself."""
+        report = self.own.publish(tag=tag, workers=workers)
+        self.note(tag)
         self.roots[tag or report.root_hash] = ContentHash.parse(report.root_hash, ObjectKind.CATALOG)
         return self.roots[tag or report.root_hash]
 
@@ -96,7 +103,7 @@ class Past:
         """Nothing is wrong with any revision that has a name, and each shows what it showed."""
         assert [finding for finding in self.own.check(all_tags=True) if not finding.is_warning] == []
         for name in [tag.name for tag in self.history().tags]:
-            if name in self.shown:
+            if self.shown.get(name):
                 with self.own.open(tag=name) as repository:
                     assert self._look_through(repository) == self.shown[name], name
 
