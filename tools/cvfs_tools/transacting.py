@@ -34,16 +34,18 @@ _FOREVER = float("inf")
     metavar="SECONDS",
     help="Wait while another transaction is open; 0 for as long as it takes",
 )
+@click.option("-T", "--template", metavar="FROM=TO", help="Begin with a copy of a directory, which costs no time")
 @site_options
-def transaction(names: tuple[str, ...], *, patience: int | None, root: str) -> None:
+def transaction(names: tuple[str, ...], *, patience: int | None, template: str | None, root: str) -> None:
     """Make a repository writable; with /PATH only that directory may be changed."""
     site = site_at(root)
     wait = 0 if patience is None else patience or _FOREVER
+    copied = _template(template) if template else None
 
     def run(name: str) -> None:
         fqrn, slash, path = name.partition("/")
         subpath = f"/{path.rstrip('/')}" if slash and path.strip("/") else ""
-        place = open_transaction(site, fqrn, TransactionOptions(wait, subpath))
+        place = open_transaction(site, fqrn, TransactionOptions(wait, subpath, copied))
         write_line(f"{fqrn}: in a transaction, make changes in {Layout.of(site, load_settings(site, fqrn)).union}")
         _tell_place(site, fqrn, place)
 
@@ -116,6 +118,13 @@ def leave_repository(site: Site, name: str) -> None:
 def pause_for_tweaks(place: str) -> None:
     """What `publish -p` does before it reads anything."""
     click.prompt(f"Paused: make changes in {place}, then press Enter", default="", show_default=False, err=True)
+
+
+def _template(text: str) -> tuple[str, str]:
+    origin, equals, target = text.partition("=")
+    if not equals:
+        raise UsageError(f"--template {text}: expected two paths, /FROM=/TO")
+    return f"/{origin.strip('/')}", f"/{target.strip('/')}"
 
 
 def _tell_place(site: Site, name: str, place: str) -> None:

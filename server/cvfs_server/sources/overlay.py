@@ -57,6 +57,7 @@ class OverlaySource:
             if self._is_whiteout(place, entry) or self._is_left_out(entry):
                 removed.append(entry.name)
             else:
+                self._check_links(place, entry)
                 entries.append(self._owned(place, entry) if entry.is_directory else entry)
         return DirectoryEdit(entries, tuple(removed), complete=self._is_opaque(path))
 
@@ -110,6 +111,16 @@ class OverlaySource:
         except NotFound:
             return entry
         return entry._replace(uid=row.uid, gid=row.gid) if row.is_directory else entry
+
+    def _check_links(self, path: bytes, entry: ScannedEntry) -> None:
+        """Not the tree's matter: the kernel links whiteouts to each other wherever they are."""
+        if self._rules.scan.ignore_xdir_hardlinks or entry.is_directory:
+            return
+        if os.lstat(self._upper + path).st_nlink != entry.links:
+            raise Unpublishable(
+                f"{_shown(path)}: hardlinks across directories; set CVMFS_IGNORE_XDIR_HARDLINKS=true to publish "
+                "separate files"
+            )
 
     def _check_permitted(self, path: bytes, entry: ScannedEntry) -> None:
         allowed = self._rules.subpath

@@ -27,6 +27,7 @@ _READY_WITHIN = 60.0
 _GONE_WITHIN = 10.0
 _PAUSE = 0.02
 _MAX_COMPLAINT = 2000
+_MAX_COMMAND = 2**16
 _QUOTA_MB = 4000
 _ROOT_HASH = re.compile(r"^CVMFS_ROOT_HASH=(.*)$", re.MULTILINE)
 
@@ -67,6 +68,15 @@ def shown_root(layout: Layout) -> str:
     text = (read_state(layout.client_local) or b"").decode("ascii", "replace")
     found = _ROOT_HASH.search(text)
     return found[1] if found else ""
+
+
+def is_client(pid: int, layout: Layout) -> bool:
+    """Whether that process is alive and shows this repository; a number may have gone to another one meanwhile."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.fsencode(layout.lower) in file.read(_MAX_COMMAND).split(b"\0")
+    except OSError:
+        return False
 
 
 def end_process(pid: int) -> None:

@@ -16,15 +16,17 @@ from cvfs_server.transaction.layout import Layout
 class Record:
     """An open transaction.
 
-    `base` is the root hash of the revision it began with, `subpath` limits what may be changed, empty or `/path`. `user`
-    opened it, at the Unix time `started`; `apart` if his mounts are in namespaces of their own, which the process `keeper`
-    holds. `published` is the root hash it became, while what is left of it is being cleared away.
+    `base` is the root hash of the revision it began with, `draft` that of one with a template's copy, which is what users see
+    then. `subpath` limits what may be changed, empty or `/path`. `user` opened it, at the Unix time `started`; `apart` if his
+    mounts are in namespaces of their own, which the process `keeper` holds. `published` is the root hash it became, while
+    what is left of it is being cleared away.
     """
 
     base: str
     subpath: str
     user: int
     started: int
+    draft: str = ""
     apart: bool = False
     keeper: int = 0
     published: str = ""
@@ -34,6 +36,11 @@ class Record:
         """The root catalog of the revision that is being changed. Raises FormatError."""
         return ContentHash.parse(self.base, ObjectKind.CATALOG)
 
+    @property
+    def shown(self) -> ContentHash:
+        """The root catalog that is below what users change. Raises FormatError."""
+        return ContentHash.parse(self.draft, ObjectKind.CATALOG) if self.draft else self.base_hash
+
 
 def read_record(layout: Layout) -> Record | None:
     """The open transaction, None if there is none. Raises UsageError for a file that cannot be understood."""
@@ -42,7 +49,7 @@ def read_record(layout: Layout) -> Record | None:
         return None
     try:
         record = Record(**json.loads(data))
-        return record if record.base_hash else None
+        return record if record.base_hash and record.shown else None
     except (ValueError, TypeError, FormatError) as error:
         raise UsageError(
             f"{layout.open_mark}: not of this program, or damaged: abort the transaction with cvfs-server abort -f "

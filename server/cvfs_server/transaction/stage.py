@@ -13,7 +13,7 @@ from cvfs.hashes import ContentHash
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory
-from cvfs_server.transaction.client import end_process, has_ended, shown_root, start_client
+from cvfs_server.transaction.client import end_process, is_client, shown_root, start_client
 from cvfs_server.transaction.kernel import InUse
 from cvfs_server.transaction.layout import Layout
 from cvfs_server.transaction.surroundings import Here, KeptBy
@@ -42,6 +42,8 @@ class Stage:
 
     def is_up(self, keeper: int) -> bool:
         """Whether all of it is there, and alive."""
+        if keeper and not is_client(keeper, self.layout):
+            return False
         return self.union(keeper).is_mounted and _answers(self.place(keeper))
 
     def shows(self, root: ContentHash) -> bool:
@@ -70,7 +72,7 @@ class Stage:
     def take_down(self, keeper: int, *, lazy: bool = False) -> None:
         """Take away whatever is there; the layers stay. Raises InUse naming who uses it, MountError."""
         union = self.union(keeper)
-        if keeper and has_ended(keeper, 0):
+        if keeper and not is_client(keeper, self.layout):
             remove_link(self.layout)
             return
         try:

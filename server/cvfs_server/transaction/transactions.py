@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from cvfs.errors import CvfsError, Locked, MountError, UsageError
 from cvfs.hashes import ContentHash
 from cvfs_server.branches import checked_out
-from cvfs_server.draft import Base, Contribution
 from cvfs_server.hooks import run_hook
 from cvfs_server.lock import publisher_lock
 from cvfs_server.publication import PublishOptions, PublishReport
@@ -22,8 +21,6 @@ from cvfs_server.publish import publish
 from cvfs_server.repository import PublishedRepository, reading
 from cvfs_server.settings import RepositorySettings, load_settings
 from cvfs_server.site import Site
-from cvfs_server.sources.overlay import OverlayRules, OverlaySource
-from cvfs_server.sources.scan import ScanRules
 from cvfs_server.state import make_directory
 from cvfs_server.transaction.kernel import InUse, may_mount
 from cvfs_server.transaction.layers import clear_layers, make_layers
@@ -41,6 +38,7 @@ from cvfs_server.transaction.record import (
 )
 from cvfs_server.transaction.stage import Stage
 from cvfs_server.transaction.users import named, users_of
+from cvfs_server.transaction.worktree import contribution, draft_template
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +47,14 @@ _PAUSE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class TransactionOptions:
-    """`patience`: seconds to wait while another transaction is open. `subpath`: all that may be changed, empty or `/path`."""
+    """`patience`: seconds to wait while another transaction is open. `subpath`: all that may be changed, empty or `/path`.
+
+    `template`: a directory, and the path that it is copied to at the beginning.
+    """
 
     patience: float = 0
     subpath: str = ""
+    template: tuple[str, str] | None = None
 
 
 def open_transaction(site: Site, fqrn: str, options: TransactionOptions | None = None) -> str:
@@ -65,8 +67,7 @@ def open_transaction(site: Site, fqrn: str, options: TransactionOptions | None =
     stage = Stage.of(site, settings)
     with _turn(stage.layout, options.patience):
         run_hook(site, "transaction", "before", fqrn)
-        root = _present_root(site, settings)
-        record = Record(str(root), options.subpath, os.geteuid(), int(time.time()), apart=not may_mount())
+        record = _new_record(site, settings, options)
         create_record(stage.layout, record)
         try:
             record = _begin(stage, record)
@@ -99,10 +100,10 @@ def publish_transaction(
         _check_unused(stage, force=force)
         with _publishing(stage, record, force=force):
             chosen = replace(options or PublishOptions(), base=record.base_hash)
-            report = publish(site, fqrn, lambda base: Contribution(worktree(stage, record, base)), chosen)
-            record = replace(record, published=report.root_hash)
-            write_record(stage.layout, record)
-        _close(stage, record, lazy=force)
+            report = publish(site, fqrn, lambda base: contribution(stage.layout, record, base, chosen), chosen)
+            published = replace(record, published=report.root_hash)
+            write_record(stage.layout, published)
+        _close(stage, published, lazy=force)
         _show_present(stage)
         run_hook(site, "publish", "after", fqrn)
         return report
@@ -176,20 +177,6 @@ def refresh_mount(site: Site, settings: RepositorySettings) -> None:
             _show_present(stage)
 
 
-def transaction_roots(settings: RepositorySettings) -> set[ContentHash]:
-    """Root catalogs that an open transaction needs: garbage collection keeps them. Raises UsageError."""
-    record = read_record(Layout.of(Site(), settings))
-    return {record.base_hash} if record else set()
-
-
-def worktree(stage: Stage, record: Record, base: Base) -> OverlaySource:
-    """What was changed so far in an open transaction, as a source on top of its base."""
-    settings = base.repository.settings
-    rules = ScanRules(settings.mtime_ns, settings.ignore_special_files, settings.xattrs)
-    subpath = os.fsencode(record.subpath)
-    return OverlaySource(os.fsencode(stage.layout.upper), OverlayRules(rules, record.apart, subpath), base.tree)
-
-
 # --- one verb at a time -----------------------------------------------------------------------------------------------
 
 
@@ -252,20 +239,28 @@ def _unfinished(stage: Stage) -> Record | None:
 # --- what the verbs do ------------------------------------------------------------------------------------------------
 
 
+def _new_record(site: Site, settings: RepositorySettings, options: TransactionOptions) -> Record:
+    root, draft = _present_root(site, settings), ""
+    if options.template:
+        origin, target = map(os.fsencode, options.template)
+        draft = str(draft_template(site, settings, root, origin, target))
+    return Record(str(root), options.subpath, os.geteuid(), int(time.time()), draft=draft, apart=not may_mount())
+
+
 def _begin(stage: Stage, record: Record) -> Record:
     """Writable mounts over the base. Those that show it already are kept: somebody may be reading there."""
-    if not record.apart and stage.shows(record.base_hash):
+    if not record.apart and stage.shows(record.shown):
         stage.union(0).set_writable(writable=True)
         return record
-    _make_layers(stage, record.base_hash)
+    _make_layers(stage, record.shown)
     return _put_up(stage, record)
 
 
 def _put_up(stage: Stage, record: Record) -> Record:
     stage.take_down(record.keeper, lazy=True)
     if not os.path.isdir(stage.layout.upper):
-        _make_layers(stage, record.base_hash)
-    record = replace(record, keeper=stage.put_up(record.base_hash, writable=True, apart=record.apart))
+        _make_layers(stage, record.shown)
+    record = replace(record, keeper=stage.put_up(record.shown, writable=True, apart=record.apart))
     write_record(stage.layout, record)
     return record
 
