@@ -314,7 +314,7 @@ def _new_client(settings: S3Settings) -> Any:
             proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else {},
             connect_timeout=settings.timeout,
             read_timeout=settings.timeout,
-            max_pool_connections=settings.parallel + 1,
+            max_pool_connections=settings.connections + 1,
             retries={"total_max_attempts": 1},
             # Servers other than Amazon's do not know the newer checksums; an MD5 comes with everything that is written.
             request_checksum_calculation="when_required",

@@ -233,7 +233,7 @@ def test_an_answer_that_always_breaks_off_is_given_up(relayed, relay):
     storage.put(PATH, b"0123456789")
     relay.only("cut", "GET")
     pieces = []
-    with pytest.raises(Unreachable, match="IncompleteRead|ends"):
+    with pytest.raises(Unreachable, match=r"IncompleteRead|ends"):
         pieces.extend(storage.fetch(PATH))
     assert b"".join(pieces) == b"01234567"[: len(b"".join(pieces))]
 
