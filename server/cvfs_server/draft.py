@@ -15,7 +15,9 @@ from cvfs_server.catalogs.builder import CatalogBuilder, Version
 from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.catalogs.rows import Settlement
 from cvfs_server.changes import TrustRules, find_changes
+from cvfs_server.grafts import GraftedSource
 from cvfs_server.ingest import Ingest
+from cvfs_server.limits import watch_files
 from cvfs_server.publication import Tally
 from cvfs_server.publishers import Publisher
 from cvfs_server.repository import PublishedRepository
@@ -57,18 +59,20 @@ def build_draft(base: Base, contribution: Contribution, tally: Tally, predecesso
 
     `predecessors` are the catalogs of the last revision, where the base is a draft itself.
     """
-    repository, published, source = base.repository, base.tree, contribution.source
+    repository, published = base.repository, base.tree
     settings, options = repository.settings, tally.options
     form, version = options.form(settings), _next_version(base, options.number_after(repository.manifest.revision))
+    source = GraftedSource(contribution.source, external=form.external)
     dirtab = repository.small_file(published, b"/" + DIRTAB)
     rules = WalkRules(contribution.recognise, dirtab, keep_automatic=settings.autocatalogs)
     settlement = Settlement(published, source, form, mtime_ns=settings.mtime_ns)
     objects = repository.catalogs(base.publisher.scratch)
-    builder = CatalogBuilder(published, objects, version, tally.report, predecessors)
+    builder = CatalogBuilder(published, objects, version, tally.report, predecessors, watch=tally.catalog)
     with Ingest(repository.storage, form, source, options.workers) as ingest:
         changes = find_changes(
             walk(source, published, rules), published, replace(contribution.trust, external=form.external)
         )
+        changes = watch_files(changes, settings.limits, options.warn)
         settled = (settlement.settle(item) for item in tally.watch(ingest.run(changes)))
         root, contents = builder.build(tally.count(settled))
     return Draft(root, contents, version)

@@ -88,6 +88,7 @@ class Tally:
 
     options: PublishOptions
     kinds: Counter[str] = field(default_factory=Counter)
+    catalogs: dict[bytes, int] = field(default_factory=dict)
     numbers: Counter[str] = field(default_factory=Counter)
     entries: int = 0
     bytes_in: int = 0
@@ -97,7 +98,13 @@ class Tally:
     def report(self, kind: str, path: bytes) -> None:
         """One change is certain."""
         self.kinds[kind] += 1
+        if kind == "x-catalog-rem":
+            self.catalogs.pop(path, None)
         self.options.report(kind, path)
+
+    def catalog(self, mountpoint: bytes, entries: int) -> None:
+        """One catalog is finished, and has so many entries; a balanced one is finished again."""
+        self.catalogs[mountpoint] = entries
 
     def watch(self, stream: Iterable[Ingested]) -> Iterator[Ingested]:
         """What was read and stored."""

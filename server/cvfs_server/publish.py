@@ -13,6 +13,7 @@ from cvfs.history import Tag, advance
 from cvfs_server.branches import Checkout, check_branch_tag, checked_out, release_branch
 from cvfs_server.draft import Base, Contribution, Draft, balance_draft, build_draft
 from cvfs_server.keys import check_keys
+from cvfs_server.limits import check_catalogs
 from cvfs_server.merge import merge
 from cvfs_server.publication import PublishOptions, PublishReport, Tally
 from cvfs_server.publishers import registered, switching
@@ -43,6 +44,7 @@ def publish(site: Site, fqrn: str, open_source: OpenSource, options: PublishOpti
         base = Base(repository, repository.tree_of(_start(repository, checkout, options), publisher.scratch), publisher)
         contribution = open_source(base)
         draft = balance_draft(base, build_draft(base, contribution, tally), tally)
+        check_catalogs(tally.catalogs, settings.limits, options.warn)
         # Before the lock: under it only what is new since then is flushed, or asked for.
         publisher.storage.sync()
         with switching(settings, "publish"):
@@ -90,7 +92,10 @@ def _rebase(base: Base, draft: Draft, present: PublishedRepository, options: Pub
     difference = Contribution(merge(base.tree, mine, theirs))
     # What it changes was counted and reported when it was drafted.
     silent = dataclasses.replace(PublishOptions(), workers=options.workers, revision=options.revision)
-    return build_draft(Base(present, theirs, base.publisher), difference, Tally(silent))
+    tally = Tally(silent)
+    rebased = build_draft(Base(present, theirs, base.publisher), difference, tally)
+    check_catalogs(tally.catalogs, present.settings.limits, options.warn)
+    return rebased
 
 
 def _revision(repository: PublishedRepository, draft: Draft, options: PublishOptions) -> Revision:

@@ -11,7 +11,7 @@ from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.publish import publish
 from cvfs_server.site import Site
 from cvfs_server.sources.last_scan import DirectoryMemory, LastScan, Tree, keep_last_scan, load_last_scan
-from cvfs_server.sources.scan import ScanRules, TreeSource
+from cvfs_server.sources.scan import TreeSource, scan_rules
 from cvfs_server.sources.subtree import Subtree
 
 
@@ -45,6 +45,6 @@ def _open(base: Base, path: bytes, chosen: TreeOptions) -> Contribution:
     def done(root: ContentHash) -> None:
         keep_last_scan(settings.spool, str(root), tree, LastScan(scanned_at, memory.directories))
 
-    scanned = TreeSource(path, ScanRules(settings.mtime_ns, settings.ignore_special_files, settings.xattrs))
+    scanned = TreeSource(path, scan_rules(settings))
     source = Subtree(scanned, chosen.to, base.tree) if chosen.to else scanned
     return Contribution(source, memory.recognise, TrustRules(last.started_ns, chosen.trust_mtime), done)

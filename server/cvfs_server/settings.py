@@ -16,6 +16,7 @@ from cvfs.errors import FormatError, NotFound, UsageError
 from cvfs.format.fqrn import check_fqrn
 from cvfs.hashes import Algorithm
 from cvfs_server.content import StorageForm
+from cvfs_server.limits import Limits
 from cvfs_server.ownership import current_owner
 from cvfs_server.site import Site
 from cvfs_server.storage.s3_settings import S3Upstream
@@ -48,6 +49,8 @@ class RepositorySettings:
     xattrs: bool = True
     mtime_ns: bool = True
     ignore_special_files: bool = False
+    ignore_xdir_hardlinks: bool = True
+    limits: Limits = field(default_factory=Limits)
     autocatalogs: bool = False
     autocatalogs_max_weight: int = 100_000
     autocatalogs_min_weight: int = 1_000
@@ -160,8 +163,7 @@ def configuration_text(settings: RepositorySettings) -> str:
         "CVMFS_ENABLE_MTIME_NS": settings.mtime_ns,
         "CVMFS_IGNORE_SPECIAL_FILES": settings.ignore_special_files,
         "CVMFS_EXTERNAL_DATA": settings.external,
-        # Names in several directories are always published as separate files: the format holds nothing else.
-        "CVMFS_IGNORE_XDIR_HARDLINKS": True,
+        "CVMFS_IGNORE_XDIR_HARDLINKS": settings.ignore_xdir_hardlinks,
         "CVMFS_AUTO_TAG": settings.auto_tag,
         "CVMFS_AUTO_TAG_TIMESPAN": settings.auto_tag_timespan,
         "CVMFS_GARBAGE_COLLECTION": settings.garbage_collection,
@@ -261,6 +263,13 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
         xattrs=parameters.flag("CVMFS_INCLUDE_XATTRS", default=False),
         mtime_ns=parameters.flag("CVMFS_ENABLE_MTIME_NS", default=False),
         ignore_special_files=parameters.flag("CVMFS_IGNORE_SPECIAL_FILES", default=False),
+        ignore_xdir_hardlinks=parameters.flag("CVMFS_IGNORE_XDIR_HARDLINKS", default=True),
+        limits=Limits(
+            parameters.number("CVMFS_FILE_MBYTE_LIMIT", default.limits.file_mbytes),
+            parameters.number("CVMFS_ROOT_KCATALOG_LIMIT", default.limits.root_kentries),
+            parameters.number("CVMFS_NESTED_KCATALOG_LIMIT", default.limits.nested_kentries),
+            parameters.flag("CVMFS_ENFORCE_LIMITS", default=False),
+        ),
         autocatalogs=parameters.flag("CVMFS_AUTOCATALOGS", default=False),
         autocatalogs_max_weight=parameters.number("CVMFS_AUTOCATALOGS_MAX_WEIGHT", default.autocatalogs_max_weight),
         autocatalogs_min_weight=parameters.number("CVMFS_AUTOCATALOGS_MIN_WEIGHT", default.autocatalogs_min_weight),

@@ -17,6 +17,8 @@ from cvfs_server.changes import Kind, Removal
 from cvfs_server.sources.walk import ScannedCatalog
 
 Report = Callable[[str, bytes], None]
+# Told of each catalog that is finished: its mountpoint, its entries.
+Watch = Callable[[bytes, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,15 @@ class CatalogBuilder:
         version: Version,
         report: Report,
         predecessors: CatalogTree | None = None,
+        *,
+        watch: Watch = lambda _mountpoint, _entries: None,
     ) -> None:
         self._published = published
         self._predecessors = predecessors or published
         self._objects = objects
         self._version = version
         self._report = report
+        self._watch = watch
         self._open: dict[bytes, CatalogEdit] = {}
         self._finished: set[bytes] = set()
 
@@ -134,6 +139,7 @@ class CatalogBuilder:
         if own:
             edit.update(mountpoint, own.entry)
         stored, counters = edit.finish(self._objects, self._version.now)
+        self._watch(mountpoint, (counters - edit.below).entries)
         del self._open[mountpoint]
         self._finished.add(mountpoint)
         above = self._edit(parent)
@@ -146,9 +152,10 @@ class CatalogBuilder:
         if own:
             edit.update(b"", own.entry)
         edit.set_property("TTL", str(self._version.ttl))
-        finished = edit.finish(self._objects, self._version.now, self._version.revision)
+        stored, counters = edit.finish(self._objects, self._version.now, self._version.revision)
+        self._watch(b"", (counters - edit.below).entries)
         del self._open[b""]
-        return finished
+        return stored, counters
 
     def _edit(self, catalog: ScannedCatalog) -> CatalogEdit:
         mountpoint = catalog.mountpoint

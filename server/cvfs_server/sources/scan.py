@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from cvfs.errors import Unpublishable
 from cvfs_server.content import pack_attributes
+from cvfs_server.settings import RepositorySettings
 from cvfs_server.sources.base import DirectoryEdit, Place, ScannedEntry
 
 _SECOND = 10**9
@@ -24,6 +25,11 @@ class ScanRules:
     ignore_special_files: bool = False
     xattrs: bool = True
     ignore_xdir_hardlinks: bool = True
+
+
+def scan_rules(settings: RepositorySettings) -> ScanRules:
+    """As a repository's settings say."""
+    return ScanRules(settings.mtime_ns, settings.ignore_special_files, settings.xattrs, settings.ignore_xdir_hardlinks)
 
 
 class TreeSource:
