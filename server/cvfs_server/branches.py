@@ -51,13 +51,23 @@ def refuse_checked_out(settings: RepositorySettings, what: str) -> None:
         )
 
 
+def leave_branch(site: Site, fqrn: str) -> None:
+    """Check out trunk. Raises UsageError while a transaction is open on the branch."""
+    settings = load_settings(site, fqrn)
+    with switching(settings, "checkout"):
+        _refuse_in_transaction(settings)
+        return_to_trunk(settings)
+
+
 def check_out(site: Site, fqrn: str, branch: str, tag: str = "") -> Checkout:
     """Let the next publish continue `branch` at its newest tag, or start it at `tag` as a new branch.
 
-    Raises NotFound for an unknown branch or tag, UsageError for a new branch that exists or cannot be called so.
+    Raises NotFound for an unknown branch or tag, UsageError for a new branch that exists or cannot be called so, and while a
+    transaction is open.
     """
     settings = load_settings(site, fqrn)
     with switching(settings, "checkout"):
+        _refuse_in_transaction(settings)
         checkout = _choose(PublishedRepository.open(site, fqrn).history(), branch, tag)
         fields = (checkout.tag, str(checkout.root), checkout.branch, checkout.parent)
         write_state(_place(settings), (" ".join(fields) + "\n").encode())
@@ -93,6 +103,11 @@ def release_branch(repository: PublishedRepository, checkout: Checkout, tag: Tag
     released = release(repository.site, repository.settings, revision, publisher)
     return_to_trunk(repository.settings)
     return released
+
+
+def _refuse_in_transaction(settings: RepositorySettings) -> None:
+    if os.path.lexists(f"{settings.spool}/in_transaction.lock"):
+        raise UsageError(f"{settings.fqrn} is in a transaction: publish or abort it before another tag is checked out")
 
 
 def _choose(history: History, branch: str, tag: str) -> Checkout:

@@ -123,3 +123,9 @@ def _root_catalog(
         writer.set_property(key, value)
     writer.finish(number, tree.mtime, previous.content if previous else None, Counters())
     return objects.store(writer.path)
+
+
+def make_skeleton(directory: str, owner: Owner) -> None:
+    """The empty directories of a repository's published files (FORMAT section 1.2). Raises StoreFull."""
+    storage_of(RepositorySettings("skeleton.invalid", directory, directory)).create()
+    give_tree(directory, owner)

@@ -16,6 +16,7 @@ from cvfs.history import DEFAULT_BRANCH, TRUNK, TRUNK_PREVIOUS, Branch, History,
 from cvfs_server.branches import refuse_checked_out
 from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.dates import parse_date
+from cvfs_server.gc.condemned import is_condemned
 from cvfs_server.keys import check_keys
 from cvfs_server.publishers import Publisher, publishing
 from cvfs_server.release import Revision, release
@@ -115,6 +116,8 @@ def _tag_for(repository: PublishedRepository, name: str, message: str, root: Con
     manifest = repository.manifest
     if root is None or root == manifest.root_catalog:
         return Tag(name, manifest.root_catalog, manifest.revision, manifest.timestamp, message, manifest.root_size)
+    if is_condemned(repository.settings, root):
+        raise NotFound(f"{root}: garbage collection is removing this root catalog, nothing can be called so any more")
     if not repository.storage.has(root.path):
         raise NotFound(f"{root}: no such root catalog in the storage of {manifest.fqrn}")
     path = repository.catalogs(scratch).inflate(root)

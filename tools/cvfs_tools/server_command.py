@@ -3,7 +3,18 @@
 import click
 
 from cvfs import __version__
-from cvfs_tools import checking, founding, ingesting, inspecting, publishing, signing, tagging, transacting
+from cvfs_tools import (
+    checking,
+    comparing,
+    describing,
+    founding,
+    ingesting,
+    inspecting,
+    publishing,
+    signing,
+    tagging,
+    transacting,
+)
 from cvfs_tools.running import Group
 
 
@@ -15,6 +26,10 @@ def main() -> None:
 
 for command in (
     founding.mkfs,
+    founding.import_repository,
+    founding.migrate,
+    founding.rmfs,
+    founding.skeleton,
     publishing.publish,
     ingesting.ingest,
     ingesting.graft,
@@ -23,6 +38,12 @@ for command in (
     publishing.serve,
     inspecting.info,
     inspecting.list_repositories,
+    inspecting.catalogs,
+    comparing.diff,
+    describing.print_stats,
+    describing.merge_stats,
+    describing.update_repoinfo,
+    describing.update_info,
     tagging.tag,
     tagging.rollback,
     tagging.checkout,

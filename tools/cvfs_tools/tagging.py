@@ -9,11 +9,11 @@ from cvfs.errors import FormatError, UsageError
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.history import TRUNK, TRUNK_PREVIOUS, Branch, Tag
 from cvfs_server import tags
-from cvfs_server.branches import check_out, return_to_trunk
-from cvfs_server.publishers import switching
+from cvfs_server.branches import check_out, leave_branch
 from cvfs_server.rollback import rollback as roll_back
 from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
+from cvfs_server.transaction.transactions import refresh_mount
 from cvfs_tools.running import write_line
 from cvfs_tools.server_options import chosen_repository, confirm, site_at, site_options
 
@@ -100,14 +100,13 @@ def checkout(fqrn: str | None, *, branch: str | None, tag: str | None, root: str
     if branch is None:
         if tag is not None:
             raise UsageError("checkout: a tag starts a new branch, name it with -b")
-        settings = load_settings(site, name)
-        with switching(settings, "checkout"):
-            return_to_trunk(settings)
+        leave_branch(site, name)
         write_line("Reset to trunk on default branch")
-        return
-    done = check_out(site, name, branch, tag or "")
-    onto = "on branch" if tag is None else "onto new branch"
-    write_line(f"Checked out tag {done.tag} ({done.root}) {onto} {done.branch}")
+    else:
+        done = check_out(site, name, branch, tag or "")
+        onto = "on branch" if tag is None else "onto new branch"
+        write_line(f"Checked out tag {done.tag} ({done.root}) {onto} {done.branch}")
+    refresh_mount(site, load_settings(site, name))
 
 
 def _content(root_hash: str) -> ContentHash:
