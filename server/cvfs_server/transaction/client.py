@@ -139,7 +139,7 @@ def _configuration_text(site: Site, settings: RepositorySettings, layout: Layout
         "CVMFS_RELOAD_SOCKETS": layout.cache,
         "CVMFS_WORKSPACE": layout.cache,
         "CVMFS_QUOTA_LIMIT": _QUOTA_MB,
-        "CVMFS_SERVER_URL": f"file://{settings.storage}" if settings.storage.startswith("/") else settings.url,
+        "CVMFS_SERVER_URL": settings.url if settings.s3 else f"file://{settings.storage}",
         "CVMFS_HTTP_PROXY": "DIRECT",
         "CVMFS_PUBLIC_KEY": site.key(settings.fqrn, "pub"),
         "CVMFS_AUTO_UPDATE": "no",
