@@ -5,6 +5,7 @@ import click
 from cvfs import __version__
 from cvfs_tools import (
     checking,
+    collecting,
     comparing,
     describing,
     founding,
@@ -53,5 +54,6 @@ for command in (
     transacting.mount,
     transacting.umount,
     checking.check,
+    collecting.gc,
 ):
     main.add_command(command)

@@ -219,6 +219,8 @@ class Collection:
         if self._options.orphans_before is not None:
             add_orphans(self._storage, self._options.orphans_before, self._candidates, self._scratch)
         path = f"{self._scratch}/condemned"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         self._condemned = write_list(path, self._list())
         return path, snapshot
 

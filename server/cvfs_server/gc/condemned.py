@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from cvfs.errors import FormatError, StoreFull
 from cvfs.hashes import DIGEST_SIZE, Algorithm, ContentHash, ObjectKind
 from cvfs_server.lock import publisher_lock
+from cvfs_server.ownership import give_to_directory_owner
 from cvfs_server.settings import RepositorySettings
 
 RECORD_SIZE = DIGEST_SIZE + 1
@@ -116,10 +117,13 @@ class CondemnedList:
 
 
 def write_list(path: str, records: Iterable[bytes]) -> int:
-    """Write a list, its records in order and each once, under a name of its own; their number. Raises StoreFull."""
+    """Write a list to a new file, its records in order and each once, under a name of its own; their number.
+
+    Raises StoreFull.
+    """
     count = 0
     try:
-        with open(path, "wb", _BUFFER) as file:
+        with open(path, "xb", _BUFFER) as file:
             file.write(_MAGIC + secrets.token_bytes(_NAME_SIZE))
             for record in records:
                 file.write(record)
@@ -218,7 +222,9 @@ def _digest(place: str) -> bytes | None:
 
 def _append(path: str, data: bytes) -> None:
     try:
-        with open(path, "ab", buffering=0) as file:
+        with open(path, "ab", buffering=0, opener=_no_link) as file:
+            # A list that root works on is there for the publishers of whoever owns the repository.
+            give_to_directory_owner(file.fileno(), path)
             size = file.tell()
             # What a full disk cut off would shift everything behind it.
             file.truncate(size - size % RECORD_SIZE)
@@ -227,3 +233,8 @@ def _append(path: str, data: bytes) -> None:
                 raise StoreFull(f"cannot write {path}: no room")
     except OSError as error:
         raise StoreFull(f"cannot write {path}: {error.strerror}") from error
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Never by way of a link that somebody else who may write here has put in the way of root."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from cvfs.errors import StoreFull
 
 PARTS = 256
-_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
 
 class Inventory:

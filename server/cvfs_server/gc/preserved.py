@@ -97,7 +97,7 @@ def fetch_reflog(store: Store, path: str) -> None:
         raise NotFound(
             f"{REFLOG} is missing: cvfs-server check -r makes one, before that nothing is collected"
         ) from None
-    with open(path, "wb") as file:
+    with open(path, "xb") as file:
         file.write(data)
 
 
