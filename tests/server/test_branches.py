@@ -80,7 +80,7 @@ def test_publishing_on_a_branch_shows_by_its_tag_only(own):
     with own.open("s1") as repository:
         assert repository.read("/file") == b"of revision 3"
     assert own.check() == []
-    assert own.check(tag="s1") == []
+    assert own.check(tags=("s1",)) == []
 
 
 def test_its_root_is_in_the_reflog(own):

@@ -52,7 +52,7 @@ def test_an_old_revision_is_the_newest_again(own):
     assert (again.root_catalog, again.size, again.description) == (after.root_catalog, after.root_size, "text 2")
     assert after.timestamp >= before.timestamp
     assert own.check() == []
-    assert own.check(tag="v2") == []
+    assert own.check(tags=("v2",)) == []
 
 
 def test_its_root_catalog_follows_the_one_before(own):
