@@ -1,37 +1,35 @@
 """Contents of changed files into the store, in order and in parallel; the only place with workers, writes no catalog.
 
 Contract: the stream leaves in the order in which it came; when an entry leaves, its objects are in the store. A handful of
-files is taken on the spot; more go in batches to other processes. The number of batches on the way is bounded.
-Source: DESIGN section 2.
+files is taken on the spot; more go in batches to other processes. What is on the way is bounded: batches, and entries of
+directories that wait for one that is not complete. Source: DESIGN section 2.
 """
 
-import ctypes
-import multiprocessing
 import os
-import signal
+import queue
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from cvfs.errors import StoreError
+from cvfs_server import batches
+from cvfs_server.batches import BATCH_BYTES, BATCH_FILES, BatchReader, PackedContents, Places
 from cvfs_server.changes import DirectoryChanges
-from cvfs_server.content import Content, ContentReader, StorageForm
+from cvfs_server.content import Content, StorageForm
 from cvfs_server.sources.base import Place, Source
 from cvfs_server.storage.base import Storage
+from cvfs_server.worker_pool import process_pool
 
-BATCH_FILES = 64
-BATCH_BYTES = 4 * 2**20
-# So many batches are taken on the spot before it pays to start other processes.
-_INLINE_BATCHES = 2
+# Up to here it does not pay to start other processes.
+INLINE_FILES = 128
+INLINE_BYTES = 8 * 2**20
 _BATCHES_PER_WORKER = 4
-# So many directories may wait behind one that is not complete.
-_WINDOW = 4096
-_PR_SET_PDEATHSIG = 1
-
-Places = list[Place | None]
+# So many entries may wait behind a directory that is not complete: some ten megabytes.
+WINDOW = 20_000
 
 
 class Ingested(NamedTuple):
@@ -51,9 +49,14 @@ class _Waiting:
         self.contents: dict[int, Content] = {}
         self.missing = 0
 
+    @property
+    def entries(self) -> int:
+        """What it takes of the window."""
+        return 1 + len(self.directory.changes)
+
 
 class _Batch:
-    """Files that travel together, and who waits for each of them."""
+    """Files that travel together, and who waits for each of them: all names of one file get what was read once."""
 
     __slots__ = ("askers", "places", "size")
 
@@ -62,14 +65,23 @@ class _Batch:
         self.askers: list[tuple[_Waiting, tuple[int, ...]]] = []
         self.size = 0
 
-    @property
-    def is_full(self) -> bool:
-        return len(self.places) >= BATCH_FILES or self.size >= BATCH_BYTES
+    def add(self, place: Place | None, size: int, asker: tuple[_Waiting, tuple[int, ...]]) -> None:
+        self.places.append(place)
+        self.askers.append(asker)
+        self.size += size
+        asker[0].missing += 1
+
+    def is_full(self, files: int, size: int) -> bool:
+        return len(self.places) >= files or self.size >= size
 
     def deliver(self, contents: list[Content]) -> None:
         for (waiting, indices), content in zip(self.askers, contents, strict=True):
-            waiting.contents.update(dict.fromkeys(indices, content))
+            for index in indices:
+                waiting.contents[index] = content
             waiting.missing -= 1
+
+
+_Running = tuple[_Batch, Future[PackedContents]]
 
 
 class Ingest:
@@ -80,11 +92,12 @@ class Ingest:
         self._form = form
         self._source = source
         self._workers = workers or max(2, os.cpu_count() or 1)
-        self._reader = ContentReader(storage, form)
         self._pool: ProcessPoolExecutor | None = None
-        self._held: deque[_Batch] = deque()
-        self._running: deque[tuple[_Batch, Future[list[Content]]]] = deque()
+        self._batch = _Batch()
+        self._running = 0
+        self._done: queue.SimpleQueue[_Running] = queue.SimpleQueue()
         self._window: deque[_Waiting] = deque()
+        self._waiting_entries = 0
 
     def __enter__(self) -> Self:
         return self
@@ -97,82 +110,83 @@ class Ingest:
 
     def run(self, changes: Iterable[DirectoryChanges]) -> Iterator[Ingested]:
         """The changes with their contents, in the same order. Raises Unpublishable or StoreError."""
-        batch = _Batch()
         for directory in changes:
-            waiting = _Waiting(directory)
-            self._window.append(waiting)
-            for place, size, indices in self._wanted(directory):
-                batch.places.append(place)
-                batch.askers.append((waiting, indices))
-                batch.size += size
-                waiting.missing += 1
-                if batch.is_full:
-                    self._send(batch)
-                    batch = _Batch()
-            if len(self._window) > _WINDOW:
-                self._send(batch)
-                batch = _Batch()
-                self._drain()
+            self._enter(directory)
             yield from self._complete()
-        self._send(batch)
-        self._drain()
-        yield from self._complete()
+            while self._waiting_entries > WINDOW:
+                yield from self._advance()
+        while self._window:
+            yield from self._advance()
 
-    def _wanted(self, directory: DirectoryChanges) -> Iterator[tuple[Place | None, int, tuple[int, ...]]]:
-        """The files to be read: where, size, and for whom: all names of one file get what was read once."""
+    def _enter(self, directory: DirectoryChanges) -> None:
+        waiting = _Waiting(directory)
+        self._window.append(waiting)
+        self._waiting_entries += waiting.entries
         groups: dict[int, list[int]] = {}
         for index, change in enumerate(directory.changes):
-            if change.reads and change.entry.group:
+            if not change.reads:
+                continue
+            if change.entry.group:
                 groups.setdefault(change.entry.group, []).append(index)
-            elif change.reads:
-                yield None if change.entry.generated else self._source.place(change.path), change.entry.size, (index,)
+            else:
+                self._ask(waiting, (index,))
         for indices in groups.values():
-            first = directory.changes[indices[0]]
-            yield self._source.place(first.path), first.entry.size, tuple(indices)
+            self._ask(waiting, tuple(indices))
+
+    def _ask(self, waiting: _Waiting, indices: tuple[int, ...]) -> None:
+        path, entry = waiting.directory.changes[indices[0]].path, waiting.directory.changes[indices[0]].entry
+        place = None if entry.generated else self._source.place(path)
+        self._batch.add(place, entry.size, (waiting, indices))
+        if self._pool is None:
+            if self._batch.is_full(INLINE_FILES + 1, INLINE_BYTES):
+                self._send()
+        elif self._batch.is_full(BATCH_FILES, BATCH_BYTES):
+            self._send()
 
     def _complete(self) -> Iterator[Ingested]:
         while self._window and not self._window[0].missing:
             done = self._window.popleft()
+            self._waiting_entries -= done.entries
             yield Ingested(done.directory, done.contents)
 
-    def _send(self, batch: _Batch) -> None:
-        if self._pool is None and len(self._held) < _INLINE_BATCHES:
-            self._held.append(batch)
-            return
-        self._held.append(batch)
-        while self._held:
-            if len(self._running) >= self._workers * _BATCHES_PER_WORKER:
-                self._collect()
-            self._submit(self._held.popleft())
+    def _advance(self) -> Iterator[Ingested]:
+        """Nothing more comes for now: what the first directory waits for is on its way, or is read here."""
+        if self._batch.places and self._pool:
+            self._send()
+        elif self._batch.places:
+            batch, self._batch = self._batch, _Batch()
+            batch.deliver(BatchReader(self._storage, self._form).read(batch.places))
+        if self._running:
+            self._collect()
+        yield from self._complete()
 
-    def _submit(self, batch: _Batch) -> None:
-        pool = self._start_pool()
+    def _send(self) -> None:
+        batch, self._batch = self._batch, _Batch()
+        while self._running >= self._workers * _BATCHES_PER_WORKER:
+            self._collect()
         try:
-            self._running.append((batch, pool.submit(_take_batch, batch.places)))
+            future = self._start_pool().submit(batches.read_packed, batches.pack_places(batch.places))
         except BrokenProcessPool as error:
             raise _broken(batch) from error
+        self._running += 1
+        future.add_done_callback(partial(self._note, batch))
+
+    def _note(self, batch: _Batch, future: "Future[PackedContents]") -> None:
+        self._done.put((batch, future))
 
     def _start_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            # Forked, not spawned: a worker is ready in a millisecond, and the pool starts its own threads afterwards.
-            self._pool = ProcessPoolExecutor(
-                self._workers, multiprocessing.get_context("fork"), _start_worker, (self._storage, self._form)
-            )
+            self._pool = process_pool(self._workers, batches.start_worker, (self._storage, self._form))
         return self._pool
 
     def _collect(self) -> None:
-        batch, future = self._running.popleft()
+        """One batch, whichever is ready first: a large file holds up nobody but those behind it in the window."""
+        batch, future = self._done.get()
+        self._running -= 1
         try:
-            batch.deliver(future.result())
+            batch.deliver(batches.unpack_contents(future.result()))
         except BrokenProcessPool as error:
             raise _broken(batch) from error
-
-    def _drain(self) -> None:
-        while self._running:
-            self._collect()
-        while self._held:
-            batch = self._held.popleft()
-            batch.deliver([self._reader.take(place) for place in batch.places])
 
 
 def _broken(batch: _Batch) -> StoreError:
@@ -180,26 +194,3 @@ def _broken(batch: _Batch) -> StoreError:
     return StoreError(
         f"a worker died near {first.decode('utf-8', 'backslashreplace')}; nothing was published, try again"
     )
-
-
-_worker_reader: ContentReader | None = None
-
-
-def _start_worker(storage: Storage, form: StorageForm) -> None:
-    global _worker_reader  # noqa: PLW0603  # the state of a worker process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with_parent()
-    _worker_reader = ContentReader(storage, form)
-
-
-def _die_with_parent() -> None:
-    """A killed publisher must not leave workers behind: they would wait for batches for ever."""
-    parent = multiprocessing.parent_process()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent and os.getppid() != parent.pid:
-        os._exit(1)
-
-
-def _take_batch(places: Places) -> list[Content]:
-    assert _worker_reader is not None
-    return [_worker_reader.take(place) for place in places]

@@ -2,20 +2,23 @@
 
 import multiprocessing
 import os
+import select
 import signal
 
 import pytest
 
 from cvfs.errors import StoreError, Unpublishable
-from cvfs_server import ingest
+from cvfs_server import batches, ingest
+from cvfs_server.batches import BATCH_FILES
 from cvfs_server.changes import Change, DirectoryChanges, Kind
-from cvfs_server.content import StorageForm
-from cvfs_server.ingest import BATCH_FILES, Ingest
+from cvfs_server.content import ContentReader, StorageForm
+from cvfs_server.ingest import INLINE_FILES, Ingest
 from cvfs_server.sources.base import ScannedEntry
 from cvfs_server.sources.scan import ScanRules, TreeSource
 from cvfs_server.sources.walk import ScannedCatalog
 
 FORM = StorageForm(compression="none")
+DEADLINE = 60
 
 
 @pytest.fixture
@@ -64,8 +67,9 @@ def _read(storage, content):
         [0],
         [1],
         [0, 3, 0, 0, 2],
-        [BATCH_FILES * 2],
-        [BATCH_FILES * 2 + 1],
+        [INLINE_FILES],
+        [INLINE_FILES + 1],
+        [INLINE_FILES + 1 + BATCH_FILES],
         [BATCH_FILES * 9 + 5, 0, 1, 0, BATCH_FILES],
         [1] * (BATCH_FILES * 4),
     ],
@@ -79,9 +83,11 @@ def test_the_stream_leaves_as_it_came(storage, tree, counts):
             assert _read(storage, content) == item.directory.changes[index].path
 
 
-def test_the_window_is_bounded(storage, tree, monkeypatch):
-    """Directories do not pile up behind one that is not complete."""
-    monkeypatch.setattr(ingest, "_WINDOW", 5)
+@pytest.mark.parametrize("inline", [0, INLINE_FILES])
+def test_the_window_is_bounded(storage, tree, monkeypatch, inline):
+    """Directories do not pile up behind one that is not complete, whoever reads."""
+    monkeypatch.setattr(ingest, "WINDOW", 10)
+    monkeypatch.setattr(ingest, "INLINE_FILES", inline)
     entered, left = 0, 0
 
     def counted(changes):
@@ -97,10 +103,32 @@ def test_the_window_is_bounded(storage, tree, monkeypatch):
     assert left == 100
 
 
+def test_a_slow_file_holds_up_no_other_batch(storage, tree, monkeypatch):
+    """What another worker finished meanwhile is taken, and more is sent."""
+    plain, (waits, releases) = ContentReader.take, os.pipe()
+
+    def slowly(reader, place):
+        if place.path.endswith(b"/d0/f0"):
+            assert select.select([waits], [], [], DEADLINE)[0]
+        return plain(reader, place)
+
+    def released(changes):
+        for number, directory in enumerate(changes):
+            if number == 19:
+                # More than can be on their way at a time have passed by the first one.
+                os.write(releases, b"x")
+            yield directory
+
+    monkeypatch.setattr(ContentReader, "take", slowly)
+    assert len(_run(storage, tree, released(tree(*[BATCH_FILES] * 20)))) == 20
+    os.close(waits)
+    os.close(releases)
+
+
 def test_names_of_one_file_are_read_once(storage, tree, monkeypatch):
     taken = []
-    plain = ingest.ContentReader.take
-    monkeypatch.setattr(ingest.ContentReader, "take", lambda reader, path: (taken.append(path), plain(reader, path))[1])
+    plain = ContentReader.take
+    monkeypatch.setattr(ContentReader, "take", lambda reader, path: (taken.append(path), plain(reader, path))[1])
     (item,) = _run(storage, tree, tree(3, group=1))
     assert taken == [(tree.top + b"/d0/f0", None)]
     assert len({id(content) for content in item.contents.values()}) == 1
@@ -122,7 +150,7 @@ def test_a_vanished_file_is_named(storage, tree, count):
 
 
 def test_a_dying_worker_is_an_error(storage, tree, monkeypatch):
-    monkeypatch.setattr(ingest, "_take_batch", _die)
+    monkeypatch.setattr(batches, "read_packed", _die)
     with pytest.raises(StoreError, match=r"a worker died near .*; nothing was published, try again"):
         _run(storage, tree, tree(BATCH_FILES * 6))
     assert multiprocessing.active_children() == []
