@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from cvfs.errors import NotFound, UsageError
 from cvfs.format.signature import load_certificate
-from cvfs_server.keys import generate_keys, load_private_key, read_key_file, write_new_file
+from cvfs_server.keys import check_keys, generate_keys, load_private_key, read_key_file, write_new_file
+from cvfs_server.site import Site
 
 NOW = dt.datetime(2030, 5, 6, tzinfo=dt.UTC)
 
@@ -125,3 +126,36 @@ def test_what_is_no_key(keys, tmp_path, make, reason):
     assert "\n" not in str(caught.value)
     # Nothing of the file is told.
     assert not any(line.decode() in str(caught.value) for line in text.split(b"\n") if len(line) > 3)
+
+
+@pytest.fixture
+def site(tmp_path, keys):
+    made = Site(str(tmp_path))
+    os.makedirs(made.keys)
+    for kind, text, mode in keys.files():
+        write_new_file(made.key("sw.example.org", kind), text, mode)
+    return made
+
+
+def test_a_machine_that_can_sign(site):
+    check_keys(site, "sw.example.org")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "error"),
+    [
+        ("key", None, NotFound),
+        ("crt", None, NotFound),
+        ("key", b"nonsense", UsageError),
+        ("crt", b"nonsense", UsageError),
+        ("key", "masterkey", UsageError),
+    ],
+)
+def test_a_machine_that_cannot_sign_says_why(site, kind, text, error):
+    path = site.key("sw.example.org", kind)
+    os.unlink(path)
+    if text is not None:
+        data = read_key_file(site.key("sw.example.org", text)) if isinstance(text, str) else text
+        write_new_file(path, data, 0o600)
+    with pytest.raises(error, match=r"sw\.example\.org\." + kind):
+        check_keys(site, "sw.example.org")

@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import pwd
 import sqlite3
 import stat
+import traceback
 import zlib
 
 import pytest
@@ -15,10 +17,16 @@ from cvfs.format.signature import split_signed
 from cvfs.format.whitelist import parse as parse_whitelist
 from cvfs.hashes import Algorithm, ObjectKind
 from cvfs.reflog import Reflog, digest
+from cvfs_server.keychain import new_keychain, read_keychain, write_keychain
+from cvfs_server.masterkey import export_request, install_whitelist, read_request, sign_request
 from cvfs_server.mkfs import NewRepository, mkfs
+from cvfs_server.ownership import current_owner
+from cvfs_server.publish import PublishOptions
+from cvfs_server.publish_tree import publish_tree
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.settings import default_settings, load_settings
 from cvfs_server.site import Site
+from cvfs_server.tags import add_tag
 
 FQRN = "new.example.org"
 
@@ -155,3 +163,97 @@ def test_a_place_that_cannot_be(tmp_path):
     site = Site(f"{tmp_path}/file")
     with pytest.raises(StoreFull, match="Not a directory"):
         mkfs(site, default_settings(site, FQRN))
+
+
+def test_keys_that_exist_are_taken(site, tmp_path):
+    keychain = new_keychain(FQRN)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for kind, text in keychain.items():
+        (elsewhere / f"{FQRN}.{kind}").write_bytes(text)
+    mkfs(site, default_settings(site, FQRN), NewRepository(keys=str(elsewhere)))
+    assert read_keychain(site.keys, FQRN) == keychain
+    Repository.open(f"file://{site.storage(FQRN)}", str(elsewhere / f"{FQRN}.pub"), fqrn=FQRN).close()
+
+
+def test_keys_that_were_there_survive_a_failure(site, monkeypatch):
+    write_keychain(site, FQRN, new_keychain(FQRN), current_owner())
+    before = read_keychain(site.keys, FQRN)
+
+    def fail(*_, **__):
+        raise StoreFull("no room")
+
+    monkeypatch.setattr("cvfs_server.mkfs._first_revision", fail)
+    with pytest.raises(StoreFull):
+        mkfs(site, default_settings(site, FQRN))
+    assert read_keychain(site.keys, FQRN) == before
+
+
+def test_without_a_master_key_the_whitelist_is_signed_elsewhere(site, tmp_path):
+    keychain = new_keychain(FQRN)
+    away = tmp_path / "away"
+    away.write_bytes(keychain.pop("masterkey"))
+    write_keychain(site, FQRN, keychain, current_owner())
+    mkfs(site, default_settings(site, FQRN))
+    assert not os.path.exists(f"{site.storage(FQRN)}/.cvmfswhitelist")
+    carried = str(tmp_path / "request")
+    export_request(site, FQRN, carried)
+    sign_request(read_request(carried), str(away), carried)
+    install_whitelist(site, FQRN, carried)
+    Repository.open(f"file://{site.storage(FQRN)}", site.key(FQRN, "pub"), fqrn=FQRN).close()
+
+
+def test_a_volatile_one_stays_volatile(site, tmp_path):
+    mkfs(site, default_settings(site, FQRN), NewRepository(volatile=True))
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("content")
+    publish_tree(site, FQRN, str(tmp_path / "tree"), PublishOptions())
+    with Repository.open(f"file://{site.storage(FQRN)}", site.key(FQRN, "pub"), fqrn=FQRN) as repository:
+        assert repository.tree.root().properties["volatile"] == "1"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"user": "no such user"}, {"user": ""}, {"auto_tag_timespan": "4 weeks"}, {"auto_tag_timespan": "often"}],
+)
+def test_nonsense_is_refused_before_anything_is_made(site, changes):
+    with pytest.raises(UsageError):
+        mkfs(site, dataclasses.replace(default_settings(site, FQRN), **changes))
+    assert _everything(site) == set()
+
+
+def _as_user(user, act):
+    """In a process of the user's own."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(user.pw_gid)
+            os.setuid(user.pw_uid)
+            act()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes repositories for others")
+def test_the_owner_can_publish(site, tmp_path):
+    """And root may have published in between."""
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.stat().st_mode & 0o011 != 0o011:
+            directory.chmod(directory.stat().st_mode | 0o011)
+    mkfs(site, dataclasses.replace(default_settings(site, FQRN), user="nobody"))
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    publish_tree(site, FQRN, str(tree), PublishOptions())
+    nobody = pwd.getpwnam("nobody")
+    _as_user(nobody, lambda: publish_tree(site, FQRN, str(tree), PublishOptions(tag="by-nobody")))
+    _as_user(nobody, lambda: add_tag(site, FQRN, "too"))
+    with Repository.open(f"file://{site.storage(FQRN)}", site.key(FQRN, "pub"), fqrn=FQRN, tag="too") as repository:
+        assert (repository.number, repository.lookup("/").uid) == (3, tree.stat().st_uid)
+    for place in (site.key(FQRN, "key"), site.key(FQRN, "masterkey"), site.spool(FQRN), site.storage(FQRN)):
+        assert os.stat(place).st_uid == nobody.pw_uid
