@@ -1,5 +1,8 @@
 """Schema of a catalog: tables, versions, counters; knows SQL, opens nothing. Source: FORMAT sections 5.1 to 5.11."""
 
+import stat
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 
 from cvfs.errors import FormatError
@@ -108,13 +111,33 @@ class Counters:
 
 COUNTER_NAMES = tuple(field.name for field in fields(Counters))
 
-# One pass over a catalog that recomputes its own counters; `nested` and `chunks` come from their tables.
-COUNT_ENTRIES = """
-SELECT
-    SUM((mode & 61440) = 32768), SUM((mode & 61440) = 40960),
-    SUM((mode & 61440) NOT IN (32768, 40960, 16384)), SUM((mode & 61440) = 16384),
-    (SELECT COUNT(*) FROM nested_catalogs), SUM((flags & 64) <> 0), (SELECT COUNT(*) FROM chunks),
-    SUM(CASE WHEN (mode & 61440) = 32768 THEN size END), SUM(CASE WHEN (flags & 64) <> 0 THEN size END),
-    SUM(xattr IS NOT NULL), SUM((flags & 128) <> 0), SUM(CASE WHEN (flags & 128) <> 0 THEN size END)
-FROM catalog
-"""
+# What a catalog contains itself, by its rows: the few that are no plain regular files one kind at a time, the rest by
+# subtraction. A third of what one query for all counters takes.
+COUNT_ENTRIES = "SELECT COUNT(*), SUM(CASE WHEN (mode & 61440) = 32768 THEN size END), COUNT(xattr) FROM catalog"
+COUNT_UNUSUAL = (
+    "SELECT mode & 61440, flags & 192, COUNT(*), SUM(CASE WHEN (flags & 192) <> 0 THEN size END) FROM catalog "
+    "WHERE (mode & 61440) IS NOT 32768 OR (flags & 192) <> 0 GROUP BY 1, 2"
+)
+COUNT_REFERENCES = "SELECT (SELECT COUNT(*) FROM nested_catalogs), (SELECT COUNT(*) FROM chunks)"
+_REGULAR, _CHUNKED, _EXTERNAL = stat.S_IFREG, 64, 128
+_NAMES = {stat.S_IFLNK: "symlink", stat.S_IFDIR: "dir"}
+
+
+def own_counters(
+    entries: Sequence[int | None], unusual: Iterable[Sequence[int | None]], references: Sequence[int]
+) -> Counters:
+    """What a catalog contains itself, out of the rows of the three queries above."""
+    count: dict[str, int] = defaultdict(int)
+    count["regular"], count["file_size"], count["xattr"] = (value or 0 for value in entries)
+    for kind, flags, rows, size in unusual:
+        rows, size, flags = rows or 0, size or 0, flags or 0  # noqa: PLW2901
+        if kind != _REGULAR:
+            count["regular"] -= rows
+            count[_NAMES.get(kind or 0, "special")] += rows
+        if flags & _CHUNKED:
+            count["chunked"] += rows
+            count["chunked_size"] += size
+        if flags & _EXTERNAL:
+            count["external"] += rows
+            count["external_file_size"] += size
+    return Counters(nested=references[0], chunks=references[1], **count)

@@ -14,6 +14,8 @@ from cvfs.catalog.database import DEFINITIONS, SQLITE_ERRORS, check_definitions,
 from cvfs.catalog.reader import NestedCatalog
 from cvfs.catalog.schema import (
     COUNT_ENTRIES,
+    COUNT_REFERENCES,
+    COUNT_UNUSUAL,
     COUNTER_NAMES,
     CREATE_TABLES,
     NO_PREDECESSOR,
@@ -23,10 +25,11 @@ from cvfs.catalog.schema import (
     UPGRADES,
     Counters,
     Version,
+    own_counters,
 )
 from cvfs.errors import CvfsError, FormatError, StoreFull
 from cvfs.format.dirent import Chunk, DirectoryEntry, Flag
-from cvfs.hashes import ContentHash, parent_path, path_hash
+from cvfs.hashes import ContentHash, path_hash
 
 _COLUMNS = (
     "md5path_1, md5path_2, parent_1, parent_2, name, mode, size, mtime, mtimens, uid, gid, hardlinks, hash, flags, "
@@ -102,10 +105,13 @@ class CatalogWriter:
         """Rows for paths that have none, in one go."""
         pieces: list[tuple[object, ...]] = []
         values = []
+        # The root of the repository has no parent, not even the empty path (section 5.3).
+        parents = {b"/": (0, 0)}
         for path, entry, chunks in rows:
-            own = path_hash(path)
-            # The root of the repository has no parent, not even the empty path (section 5.3).
-            values.append((*own, *(path_hash(parent_path(path)) if path else (0, 0)), *entry))
+            own, above = path_hash(path), path.rpartition(b"/")[0] if path else b"/"
+            if above not in parents:
+                parents[above] = path_hash(above)
+            values.append((*own, *parents[above], *entry))
             pieces += [(*own, *chunk) for chunk in chunks]
         self._insert(_INSERT, values)
         if pieces:
@@ -224,7 +230,8 @@ class CatalogWriter:
         return kind(f"catalog at {self.mountpoint!r} cannot be written to {self.path}: {error}")
 
     def _count(self) -> Counters:
-        return Counters(*(int(value or 0) for value in self._rows(COUNT_ENTRIES)[0]))
+        entries, references = self._rows(COUNT_ENTRIES)[0], self._rows(COUNT_REFERENCES)[0]
+        return own_counters(entries, self._rows(COUNT_UNUSUAL), references)
 
     def _write_counters(self, own: Counters, below: Counters) -> None:
         rows = [(f"self_{name}", value) for name, value in zip(COUNTER_NAMES, astuple(own), strict=True)]
