@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import tracemalloc
 import zlib
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvfs import compression
-from cvfs.compression import ENCODERS, Compression, decode, decode_stream, encoder_named
+from cvfs.compression import ENCODERS, Compression, decode, decode_stream, encoder_named, holds
 from cvfs.errors import CorruptObject, FormatError
 
 zstandard = pytest.importorskip("zstandard")
@@ -48,6 +49,29 @@ def test_there_and_back(name, sample):
     encoder, content = ENCODERS[name], SAMPLES[sample]
     stored = encoder.encode(content)
     assert decode(stored, encoder.code, len(content)) == content
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_whether_an_object_holds_so_many_bytes(name, sample):
+    encoder, content = ENCODERS[name], SAMPLES[sample]
+    stored, size = encoder.encode(content), len(content)
+    # An empty zstd object, and one with a frame that is skipped, are left to the decoder.
+    assert holds(bytearray(stored), encoder.code, size) is (name != "zstd" or (size > 0 and stored[-9:-8] != b"\x50"))
+    damaged = {stored[:-1], stored + b"x", b"x" + stored} if name != "none" else {stored + b"x"}
+    assert not any(holds(data, encoder.code, size) for data in damaged)
+    assert not any(holds(stored, encoder.code, other) for other in (size + 1, size - 1, 2 * size + 7) if other >= 0)
+
+
+@pytest.mark.parametrize("name", ["zlib", "zlib-fast", "zstd"])
+def test_a_bomb_is_not_inflated_to_see_what_it_holds(name):
+    stored = ENCODERS[name].encode(bytes(64 * MIB))
+    tracemalloc.start()
+    try:
+        assert not holds(stored, ENCODERS[name].code, 1000)
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", NAMES)
