@@ -57,6 +57,7 @@ class ForeignDatabase:
     def __init__(self, connection: sqlite3.Connection, what: str, size: int) -> None:
         self._connection = connection
         self._what = what
+        self.size = size
         self._looks = _Looks(_LOOKS_AT_LEAST + size // _BYTES_PER_LOOK)
         # Two threads that run the same text at once share one prepared statement: newer Pythons mix their arguments up.
         self._lock = threading.Lock()
@@ -98,6 +99,14 @@ class ForeignDatabase:
             with self._lock:
                 self._looks.begin()
                 return self._connection.execute(text, arguments).fetchall()
+        except SQLITE_ERRORS as error:
+            raise FormatError(f"{self._what} is damaged: {error}") from error
+
+    def content(self) -> bytes:
+        """The whole file as it was opened. Raises FormatError if it is damaged."""
+        try:
+            with self._lock:
+                return self._connection.serialize()
         except SQLITE_ERRORS as error:
             raise FormatError(f"{self._what} is damaged: {error}") from error
 

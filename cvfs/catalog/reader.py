@@ -86,6 +86,15 @@ class Catalog:
     def close(self) -> None:
         self._database.close()
 
+    @property
+    def file_size(self) -> int:
+        """Bytes of the catalog's file."""
+        return self._database.size
+
+    def content(self) -> bytes:
+        """The catalog's file. Raises FormatError if it is damaged."""
+        return self._database.content()
+
     def check_place(self, root_prefix: bytes) -> None:
         """Raises FormatError if the catalog believes to be anywhere else."""
         if self.root_prefix != root_prefix:

@@ -35,7 +35,7 @@ class CatalogEdit:
         cls, objects: CatalogObjects, previous: Catalog, content: ContentHash, predecessor: ContentHash | None
     ) -> "CatalogEdit":
         """The next revision of a catalog, whose hash is `content`; it will name `predecessor` as what was there before."""
-        writer = CatalogWriter.open(objects.inflate(content), previous.mountpoint)
+        writer = CatalogWriter.open(objects.copy(previous, content), previous.mountpoint)
         return cls(writer, previous, predecessor)
 
     def insert(self, path: bytes, entry: DirectoryEntry, chunks: tuple[Chunk, ...]) -> None:

@@ -19,6 +19,7 @@ from cvfs_server.storage.base import Storage
 
 MAX_CATALOG = 8 * 2**30
 _STEP = 2**20
+_LARGEST_IN_MEMORY = 32 * 2**20
 # Shared by all users of a scratch directory: a reader's copy must not take the place of a file that is being written.
 _numbers = itertools.count()
 
@@ -60,6 +61,18 @@ class CatalogObjects:
         try:
             with open(path, "wb") as file, contextlib.closing(Verified(self.storage).read(wanted)) as pieces:
                 file.writelines(pieces)
+        except OSError as error:
+            raise StoreFull(f"cannot write {path}: {error.strerror}") from error
+        return path
+
+    def copy(self, catalog: Catalog, content: ContentHash) -> str:
+        """A private copy of the file of a catalog that is open, whose hash is `content`: its path. Raises as `inflate`."""
+        if catalog.file_size > _LARGEST_IN_MEMORY:
+            return self.inflate(content)
+        path = self.new_path()
+        try:
+            with open(path, "wb") as file:
+                file.write(catalog.content())
         except OSError as error:
             raise StoreFull(f"cannot write {path}: {error.strerror}") from error
         return path

@@ -1,6 +1,8 @@
 """Catalog files of one publish: never two under one name, verified before they are opened, gone when they are stored."""
 
+import contextlib
 import os
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from cvfs.catalog.reader import NestedCatalog
 from cvfs.catalog.schema import Counters
 from cvfs.catalog.writer import CatalogWriter
 from cvfs.compression import ZLIB
-from cvfs.errors import CorruptObject, MissingObject
+from cvfs.errors import CorruptObject, MissingObject, StoreFull
 from cvfs.format.dirent import DirectoryEntry, Flag
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs_server.catalogs.objects import CatalogObjects
@@ -79,3 +81,24 @@ def test_a_missing_catalog_is_named(storage, tmp_path):
     content = ContentHash(Algorithm.SHA1, bytes(20), ObjectKind.CATALOG)
     with pytest.raises(MissingObject, match=r"data/00/0{38}C"):
         objects_in(storage, tmp_path).inflate(content)
+
+
+@pytest.mark.parametrize("largest", [0, 2**20])
+def test_a_copy_of_an_open_catalog(storage, tmp_path, monkeypatch, largest):
+    monkeypatch.setattr("cvfs_server.catalogs.objects._LARGEST_IN_MEMORY", largest)
+    objects = objects_in(storage, tmp_path)
+    stored = stored_root(objects)
+    with contextlib.closing(objects.open_catalog(NestedCatalog(b"", stored.content, stored.size, b""))) as catalog:
+        assert catalog.file_size == stored.size
+        copies = [Path(objects.copy(catalog, stored.content)) for _ in range(2)]
+    assert copies[0] != copies[1]
+    assert copies[0].read_bytes() == copies[1].read_bytes() == Path(objects.inflate(stored.content)).read_bytes()
+
+
+def test_a_copy_needs_room(storage, tmp_path):
+    objects = objects_in(storage, tmp_path)
+    stored = stored_root(objects)
+    with contextlib.closing(objects.open_catalog(NestedCatalog(b"", stored.content, stored.size, b""))) as catalog:
+        (tmp_path / "scratch").rmdir()
+        with pytest.raises(StoreFull, match="cannot write"):
+            objects.copy(catalog, stored.content)
