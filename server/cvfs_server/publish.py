@@ -12,6 +12,7 @@ from cvfs.hashes import ContentHash
 from cvfs.history import Tag, advance
 from cvfs_server.branches import Checkout, check_branch_tag, checked_out, release_branch
 from cvfs_server.draft import Base, Contribution, Draft, balance_draft, build_draft
+from cvfs_server.expiry import expiry_warning
 from cvfs_server.keys import check_keys
 from cvfs_server.limits import check_catalogs
 from cvfs_server.merge import merge
@@ -52,6 +53,8 @@ def publish(site: Site, fqrn: str, open_source: OpenSource, options: PublishOpti
             if final is draft:
                 contribution.done(draft.root.content)
     record_publish(settings, tally.statistics(final.version.revision), started)
+    if warning := expiry_warning(site, settings, time.time()):
+        options.warn(warning)
     return _report(fqrn, final, tally, time.monotonic() - began)
 
 
