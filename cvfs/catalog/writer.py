@@ -7,7 +7,6 @@ from its rows, so they cannot drift. Source: FORMAT sections 5.2 to 5.13.
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple
 from typing import Any
 
 from cvfs.catalog.database import DEFINITIONS, SQLITE_ERRORS, check_definitions, check_header
@@ -234,8 +233,8 @@ class CatalogWriter:
         return own_counters(entries, self._rows(COUNT_UNUSUAL), references)
 
     def _write_counters(self, own: Counters, below: Counters) -> None:
-        rows = [(f"self_{name}", value) for name, value in zip(COUNTER_NAMES, astuple(own), strict=True)]
-        rows += [(f"subtree_{name}", value) for name, value in zip(COUNTER_NAMES, astuple(below), strict=True)]
+        rows = [(f"self_{name}", value) for name, value in zip(COUNTER_NAMES, own.values(), strict=True)]
+        rows += [(f"subtree_{name}", value) for name, value in zip(COUNTER_NAMES, below.values(), strict=True)]
         self._insert("INSERT OR REPLACE INTO statistics (counter, value) VALUES (?, ?)", rows)
 
     def _free_share(self) -> float:
