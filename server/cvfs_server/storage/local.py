@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -59,27 +60,45 @@ class LocalStorage:
 
     def put(self, path: str, data: Bytes) -> bool:
         """Keep one object; False if it was there before. Raises StoreFull."""
-        if os.path.exists(f"{self.base}/{path}"):
+        target = f"{self.base}/{path}"
+        if os.path.exists(target):
             return False
-        upload = self.start_upload()
+        # A hundred thousand times in a publish: nothing here but what has to be.
+        temporary, descriptor = self._new_file()
         try:
-            upload.write(data)
-            upload.move_to(f"{self.base}/{path}")
-            return True
-        finally:
-            upload.abort()
+            try:
+                _write(descriptor, data)
+            finally:
+                # Before the rename: some file systems say only now that there was no room.
+                os.close(descriptor)
+            os.rename(temporary, target)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            if isinstance(error, OSError):
+                raise StoreFull(f"cannot write {target}: {error.strerror}") from error
+            raise
+        return True
 
     def start_upload(self) -> "LocalUpload":
         """An object too large for memory. Raises StoreFull."""
+        return LocalUpload(self, *self._new_file())
+
+    def _new_file(self) -> tuple[str, int]:
+        """A file in the staging area, and its descriptor. Raises StoreFull."""
         staging = self._staging(self.publisher)
+        if self.publisher:
+            # A directory for each process: in a common one they would wait for each other.
+            staging = f"{staging}/{os.getpid()}"
         temporary = f"{staging}/{os.getpid()}.{next(_numbers)}"
-        with _converted(temporary):
-            try:
-                descriptor = os.open(temporary, _WRITING, 0o666)
-            except FileNotFoundError:
+        try:
+            return temporary, os.open(temporary, _WRITING, 0o666)
+        except FileNotFoundError:
+            with _converted(temporary):
                 os.makedirs(staging, exist_ok=True)
-                descriptor = os.open(temporary, _WRITING, 0o666)
-            return LocalUpload(self, temporary, descriptor)
+                return temporary, os.open(temporary, _WRITING, 0o666)
+        except OSError as error:
+            raise StoreFull(f"cannot write {temporary}: {error.strerror}") from error
 
     def replace(self, path: str, data: Bytes) -> None:
         """Switch a mutable file to new bytes, atomically and durably. Raises StoreFull."""
@@ -121,11 +140,12 @@ class LocalStorage:
         """Remove what a publisher that is dead, or done, left unfinished."""
         staging = self._staging(publisher)
         with _converted(staging), contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(staging):
-                if publisher or not os.path.isdir(f"{staging}/{name}"):
-                    os.unlink(f"{staging}/{name}")
             if publisher:
-                os.rmdir(staging)
+                shutil.rmtree(staging)
+                return
+            for name in os.listdir(staging):
+                if not os.path.isdir(f"{staging}/{name}"):
+                    os.unlink(f"{staging}/{name}")
 
     def sync(self) -> None:
         """Return when everything written before will survive a power failure. Raises StoreFull."""
@@ -158,9 +178,7 @@ class LocalUpload:
     def write(self, data: Bytes) -> None:
         """The next stored bytes. Raises StoreFull."""
         with _converted(self._temporary):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            _write(self._descriptor, data)
 
     def commit(self, path: str) -> bool:
         """Make it visible at `path`; False if it was there before. Ends the upload. Raises StoreFull."""
@@ -201,6 +219,14 @@ class LocalUpload:
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
+
+
+def _write(descriptor: int, data: Bytes) -> None:
+    written = os.write(descriptor, data)
+    if written < len(data):
+        view = memoryview(data)[written:]
+        while view:
+            view = view[os.write(descriptor, view) :]
 
 
 class _converted:  # noqa: N801  # reads as a verb at the with statement, and a generator-based one costs three times more
