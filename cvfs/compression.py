@@ -83,6 +83,14 @@ class _Zstd:
         return data
 
 
+def _zstd_at_once(data: Bytes) -> bytes:
+    # An encoder that knows the size uses smaller tables: less of the processor's caches is lost.
+    compressor = _idle_compressor()
+    frame: bytes = compressor.compress(data)
+    _idle_compressors.append(compressor)
+    return frame + _SKIPPABLE_FRAME if len(frame) == len(data) else frame
+
+
 # Making one costs as much as compressing a small file. One that is in use, or was given up half-way, is not here.
 _idle_compressors: list[Any] = []
 _of_this_thread = threading.local()
@@ -110,14 +118,20 @@ def _zstd() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """A repository's way to compress: its name in configuration, the code it writes, a fresh compressor per object."""
+    """A repository's way to compress: its name in configuration, the code it writes, a fresh compressor per object.
+
+    `at_once` is a quicker way for an object that is all there; it may give other bytes.
+    """
 
     name: str
     code: Compression
     start: Callable[[], Compressor]
+    at_once: Callable[[Bytes], bytes] | None = None
 
     def encode(self, data: Bytes) -> bytes:
         """One object at once."""
+        if self.at_once:
+            return self.at_once(data)
         compressor = self.start()
         return compressor.compress(data) + compressor.flush()
 
@@ -127,7 +141,7 @@ ENCODERS = {
     "zlib": ZLIB,
     "default": ZLIB,
     "zlib-fast": Encoder("zlib-fast", Compression.ZLIB, lambda: isal_zlib.compressobj(FAST_LEVEL)),
-    "zstd": Encoder("zstd", Compression.ZSTD, _Zstd),
+    "zstd": Encoder("zstd", Compression.ZSTD, _Zstd, _zstd_at_once),
     "none": Encoder("none", Compression.NONE, _Stored),
 }
 
