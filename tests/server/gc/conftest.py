@@ -1,20 +1,17 @@
 """A repository with a past: what each revision showed, what the storage holds, what by rights it should hold."""
 
 import os
-import sqlite3
-import zlib
 from pathlib import Path
 
 import pytest
+import stored
 
 from cvfs.chunking import ChunkSizes
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.reflog import Reflog
 from cvfs_server.gc.collect import GcOptions, collect
 from cvfs_server.gc.preserved import Keeping
-
-EXTERNAL, ALGORITHM_CODE = 0x80, 8
-TAGS = ("", "-rmd160", "-shake128")
+from cvfs_server.repository import PublishedRepository
 
 
 class Past:
@@ -56,12 +53,7 @@ class Past:
 
     def objects(self):
         """The places of all objects of the storage."""
-        return {
-            f"data/{part.name}/{name}"
-            for part in (self.own.storage / "data").iterdir()
-            if part.name != "txn"
-            for name in os.listdir(part)
-        }
+        return stored.objects(self.own.storage)
 
     def references(self):
         """What the reflog lists."""
@@ -71,29 +63,8 @@ class Past:
             return {reference.content for reference in log.references()}
 
     def closure(self, *roots):
-        """The places of everything below root catalogs, found with nothing but SQL."""
-        found, pending = set(), list(roots)
-        while pending:
-            content = pending.pop()
-            if content.path not in found:
-                found.add(content.path)
-                pending += self._take(content, found)
-        return found
-
-    def _take(self, content, found):
-        file = self._scratch / "catalog"
-        file.write_bytes(zlib.decompress((self.own.storage / content.path).read_bytes()))
-        connection = sqlite3.connect(file)
-        for digest, flags in connection.execute("SELECT hash, flags FROM catalog WHERE length(hash) > 0"):
-            if not flags & EXTERNAL:
-                found.add(_place(digest, flags, ""))
-        chunks = "SELECT c.hash, f.flags FROM chunks c JOIN catalog f USING (md5path_1, md5path_2)"
-        for digest, flags in connection.execute(chunks):
-            if not flags & EXTERNAL:
-                found.add(_place(digest, flags, "P"))
-        nested = [row[0] for row in connection.execute("SELECT sha1 FROM nested_catalogs")]
-        connection.close()
-        return [ContentHash.parse(text, ObjectKind.CATALOG) for text in nested]
+        """The places of everything below root catalogs."""
+        return stored.closure(self.own.storage, roots)
 
     def documents(self):
         """The places of what the reflog lists besides root catalogs."""
@@ -108,18 +79,12 @@ class Past:
                     assert self._look_through(repository) == self.shown[name], name
 
     def history(self):
-        from cvfs_server.repository import PublishedRepository
-
+        """The tags."""
         return PublishedRepository.open(self.own.site, self.own.fqrn).history()
 
     def area(self, name):
         """A file of the spool area's gc directory."""
         return Path(self.own.settings.spool) / "gc" / name
-
-
-def _place(digest, flags, letter):
-    text = digest.hex() + TAGS[flags >> ALGORITHM_CODE & 7] + letter
-    return f"data/{text[:2]}/{text[2:]}"
 
 
 @pytest.fixture
