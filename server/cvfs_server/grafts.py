@@ -160,7 +160,7 @@ def _chunks(values: dict[str, str], size: int, algorithm: Algorithm) -> tuple[Ch
     names = [name.strip() for name in values.get("chunk_checksums", "").split(",") if name]
     if len(offsets) != len(names):
         raise FormatError(f"{len(offsets)} chunk_offsets= but {len(names)} chunk_checksums=")
-    ends = [*offsets[1:], size]
+    ends = [*offsets[1:], size] if offsets else []
     if offsets and (offsets[0] != 0 or any(end <= start for start, end in zip(offsets, ends, strict=True))):
         raise FormatError("chunk_offsets= must begin with 0, ascend, and end before the size")
     hashes = [ContentHash.parse(name.removesuffix("P")) for name in names]

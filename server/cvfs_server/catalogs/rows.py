@@ -109,7 +109,9 @@ class Settlement:
         seconds, nanoseconds = divmod(content.mtime_ns, _SECOND)
         if scanned.generated:
             seconds, nanoseconds = scanned.mtime, scanned.mtime_ns or 0
-        flags = int(Flag.FILE) | self._codes | (_CHUNKED if content.chunks else 0)
+        # No other server has a file that was only generated.
+        codes = self._codes & ~_EXTERNAL if scanned.generated else self._codes
+        flags = int(Flag.FILE) | codes | (_CHUNKED if content.chunks else 0)
         return DirectoryEntry(
             scanned.name,
             scanned.mode,
