@@ -47,6 +47,13 @@ def read_metainfo(repository: PublishedRepository) -> bytes:
     return b"".join(Verified(repository.storage).read(Wanted(content, Compression.ZLIB)))
 
 
+def metainfo_to_edit(repository: PublishedRepository) -> bytes:
+    """What was published, or where that says nothing a form to be filled in. Raises StoreError."""
+    data = read_metainfo(repository)
+    is_empty = not data.strip() or data.strip() == b"{}"
+    return json.dumps(SKELETON, indent=2).encode() + b"\n" if is_empty else data
+
+
 def publish_metainfo(site: Site, fqrn: str, data: bytes) -> Manifest:
     """Let the present revision say `data` of itself, a JSON object.
 

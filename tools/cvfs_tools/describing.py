@@ -1,13 +1,12 @@
 """cvfs-server print-stats, merge-stats, update-repoinfo, update-info."""
 
-import json
 from collections.abc import Iterable
 
 import click
 
 from cvfs.errors import NotFound, StoreFull, UsageError
 from cvfs_server import statistics
-from cvfs_server.repoinfo import SKELETON, publish_metainfo, read_json, read_metainfo, update_site_info
+from cvfs_server.repoinfo import metainfo_to_edit, publish_metainfo, read_json, update_site_info
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.settings import load_settings
 from cvfs_tools.running import write_line
@@ -60,10 +59,7 @@ def update_repoinfo(fqrn: str | None, *, file: str | None, root: str) -> None:
     """Publish what a repository says of itself: administrator, description, recommended stratum 1 servers."""
     site = site_at(root)
     name = chosen_repository(site, fqrn)
-    if file is not None:
-        data = read_json(file)
-    else:
-        data = _edited(read_metainfo(PublishedRepository.open(site, name)) or json.dumps(SKELETON, indent=2).encode())
+    data = read_json(file) if file else _edited(metainfo_to_edit(PublishedRepository.open(site, name)))
     manifest = publish_metainfo(site, name, data)
     write_line(f"{name}: revision {manifest.revision}: meta info {manifest.metainfo}")
 
@@ -77,7 +73,7 @@ def update_info(*, no_edit: bool, file: str | None, no_apache: bool, root: str) 
     """Write the list of this site's repositories below info/v1, and what the site says of itself."""
     del no_apache
     site = site_at(root)
-    meta = read_json(file) if file is not None else None
+    meta = None if file is None else read_json(file)
     written = update_site_info(site, meta)
     if file is None and not no_edit:
         (place,) = {path.rpartition("/")[0] for path in written}
