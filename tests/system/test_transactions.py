@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from processes import ENVIRONMENT, has_ended
@@ -19,9 +20,9 @@ from cvfs_server.transaction.transactions import unmount_everything
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
-# Who that is outside of the namespace does not matter: inside there are no rights, and none over the machine's mounts.
-AS_ORDINARY_USER = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
 USER = 1000
+# Who that is outside of the namespace does not matter: inside there are no rights, and none over the machine's mounts.
+BECOME_ORDINARY = ("unshare", "--user", f"--map-user={USER}", f"--map-group={USER}", "--")
 
 EDITS = """
 echo new > "$top/new file"
@@ -60,13 +61,13 @@ def apart(found):
 class Workplace:
     """A repository, a user and the commands he types."""
 
-    def __init__(self, own, directory: Path, *, ordinary: bool) -> None:
+    def __init__(self, own, directory: Path, login: int = 0) -> None:
         self.own = own
-        self.ordinary = ordinary
+        self.ordinary = bool(login)
         self.layout = Layout.of(own.site, load_settings(own.site, own.fqrn))
         self.union = Path(self.layout.union)
         self._directory = directory
-        self._prefix = AS_ORDINARY_USER if ordinary else ()
+        self._prefix = ("nsenter", "--user", "--preserve-credentials", f"--target={login}", "--") if login else ()
         for name, module in (("cvfs-server", "server_command"), ("cvfs", "cvfs_command")):
             program = f"import sys; from cvfs_tools.{module} import main; main(prog_name='{name}')"
             command = directory / name
@@ -110,7 +111,7 @@ class Workplace:
 
     def seen(self, look):
         """The union by way of the kernel, as it is to be published; outside its owner is root."""
-        found = look(os.fsencode(self.union))
+        found = look(os.fsencode(self.union) + b"/.")
         owner = {"uid": USER, "gid": USER} if self.ordinary else {}
         return apart({path: entry._replace(**owner) for path, entry in found.items()})
 
@@ -122,21 +123,27 @@ class Workplace:
 @pytest.fixture(params=["root", "ordinary user"])
 def workplace(request, new_repository, tmp_path):
     """The same for both; the repository has a tree with something of everything."""
-    ordinary = request.param == "ordinary user"
-    if ordinary and subprocess.run([*AS_ORDINARY_USER, "true"], capture_output=True).returncode:
+    if request.param == "root":
+        yield from _working_at(new_repository, tmp_path)
+        return
+    if subprocess.run([*BECOME_ORDINARY, "true"], capture_output=True).returncode:
         pytest.skip("user namespaces are not allowed here")
-    yield from _working_at(new_repository, tmp_path, ordinary=ordinary)
+    # One namespace for all that the user does, as long as he is logged in.
+    with subprocess.Popen([*BECOME_ORDINARY, "sh", "-c", "echo; read end"], stdin=PIPE, stdout=PIPE) as login:
+        assert login.stdout.readline() == b"\n"
+        yield from _working_at(new_repository, tmp_path, login.pid)
+        login.stdin.close()
 
 
 @pytest.fixture
 def desk(new_repository, tmp_path):
     """Root's only."""
-    yield from _working_at(new_repository, tmp_path, ordinary=False)
+    yield from _working_at(new_repository, tmp_path)
 
 
-def _working_at(new_repository, tmp_path, *, ordinary):
+def _working_at(new_repository, tmp_path, login=0):
     own = new_repository(compression="zlib-fast")
-    made = Workplace(own, tmp_path, ordinary=ordinary)
+    made = Workplace(own, tmp_path, login)
     _fill(own.tree)
     made.do(f"cvfs-server publish --from {own.tree} -a start $name")
     yield made
@@ -169,7 +176,7 @@ def test_the_daily_idiom(workplace, client, look, look_through):
         assert apart(published) == expected
         assert published[b"/plain"].together == (b"/plain", b"/plain too")
         assert published[b"/new file"].together == (b"/new file", b"/new link")
-        assert published[b"/linked/two"].together == (b"/linked/two", b"/linked/three")
+        assert published[b"/linked/two"].together == (b"/linked/three", b"/linked/two")
         assert repository.tree.governing(b"/nested/file").path == b"/nested"
     mounted = client(own, f"file://{own.site.web_root}")
     mounted.mount()
@@ -181,7 +188,9 @@ def test_the_daily_idiom(workplace, client, look, look_through):
 
 def test_several_transactions_one_after_the_other(workplace, look, look_through):
     for number in range(3):
-        workplace.do(f"cvfs-server transaction $name; mkdir $top/{number}; echo {number} > $top/{number}/file; rm -rf $top/1")
+        workplace.do(
+            f"cvfs-server transaction $name; mkdir $top/{number}; echo {number} > $top/{number}/file; rm -rf $top/1"
+        )
         expected = workplace.seen(look)
         workplace.do("cvfs-server publish $name")
         with workplace.own.open() as repository:
@@ -213,7 +222,9 @@ def test_nothing_is_left_of_a_transaction(workplace):
 def test_a_second_transaction(workplace):
     workplace.do("cvfs-server transaction $name")
     assert "is already in a transaction, opened by" in workplace.refused("cvfs-server transaction $name")
-    workplace.do("cvfs-server transaction -t 100 $name & sleep 0.2; cvfs-server abort -f $name; wait $!; touch $top/waited")
+    workplace.do(
+        "cvfs-server transaction -t 100 $name & sleep 0.2; cvfs-server abort -f $name; wait $!; touch $top/waited"
+    )
     assert (workplace.union / "waited").exists()
 
 
@@ -285,7 +296,9 @@ def test_a_killed_client(workplace, rescue):
         workplace.do("cvfs-server abort -f $name; cvfs-server transaction $name; test ! -e $top/new")
         return
     if rescue == "mount":
-        workplace.do("cvfs-server mount $name; grep -q survives $top/new; echo more >> $top/new; cat $top/kept/deep/stays >/dev/null")
+        workplace.do(
+            "cvfs-server mount $name; grep -q survives $top/new; echo more >> $top/new; cat $top/kept/deep/stays >/dev/null"
+        )
     workplace.do("cvfs-server publish $name")
     with workplace.own.open() as repository:
         assert repository.read("/new").startswith(b"survives\n")
@@ -333,7 +346,9 @@ def test_hooks(workplace):
 def test_the_publisher_sees_the_newest_revision(desk):
     """Between transactions too, where it was mounted once."""
     desk.do("cvfs-server transaction $name; echo 1 > $top/new; cvfs-server publish $name; grep 1 $top/new")
-    desk.do("cd $top; sleep 100 & cd /; trap 'kill %1' EXIT; cvfs-server transaction $name; echo 2 > $top/new; kill %1; wait || true; cvfs-server publish $name")
+    desk.do(
+        "cd $top; sleep 100 & cd /; cvfs-server transaction $name; echo 2 > $top/new; kill %1; wait || true; cvfs-server publish $name"
+    )
     assert (desk.union / "new").read_text() == "2\n"
     desk.do("cvfs-server umount $name")
     assert os.listdir(desk.union) == []

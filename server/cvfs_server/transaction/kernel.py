@@ -91,8 +91,9 @@ def mounted_at(place: str, pid: int | None = None) -> MountPoint | None:
         os.fsencode(os.path.realpath(os.path.dirname(place))) + b"/" + os.fsencode(os.path.basename(place)),
         None,
     )
+    # EINVAL is what /proc says of a process that has ended and that nobody has waited for.
     with (
-        contextlib.suppress(FileNotFoundError, ProcessLookupError),
+        contextlib.suppress(OSError),
         open(f"/proc/{pid or 'self'}/mountinfo", "rb") as table,
     ):
         for line in table:
