@@ -169,6 +169,10 @@ class Catalog:
         wanted = [f"{scope}_{name}" for scope in ("self", "subtree") for name in COUNTER_NAMES]
         return [name for name in wanted if name not in names]
 
+    def holds(self, condition: str) -> bool:
+        """Whether any row meets a condition in SQL on the columns of the format."""
+        return bool(self._query(f"SELECT 1 FROM catalog WHERE {condition} LIMIT 1"))
+
     def rows(self) -> Iterator[tuple[_Key, _Key, DirectoryEntry]]:
         """Every row with the hashes of its path and its parent's path; for check, diff and garbage collection."""
         query = (
