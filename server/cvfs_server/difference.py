@@ -154,4 +154,5 @@ def worktree_changes(site: Site, settings: RepositorySettings, scratch: str) -> 
             yield Kind.REMOVE.value, removal.path
         for change in directory.changes:
             if change.kind is not Kind.MOVE:
-                yield change.kind.value, change.path
+                # Whether the content is another one would show when it is read.
+                yield (Kind.MODIFY if change.reads and change.published else change.kind).value, change.path
