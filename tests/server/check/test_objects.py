@@ -210,6 +210,16 @@ def test_other_processes_find_the_same(editor, found, monkeypatch):
     assert sum(seen) == sum(alone)
 
 
+@pytest.mark.parametrize("integrity", [True, False])
+def test_several_objects_at_a_time_are_found_as_one_after_the_other(editor, found, integrity):
+    edited = editor()
+    edited.remove(place(edited, HELLO))
+    edited.publication.flip(chunk_place(edited))
+    alone = found(edited, integrity=integrity, existence=True, workers=1)
+    assert found(edited, integrity=integrity, existence=True, workers=1, parallel=4) == alone
+    assert len(alone) == 1 + integrity
+
+
 def test_a_process_that_dies_is_an_error_not_a_sound_repository(editor, found, monkeypatch):
     edited = editor()
     monkeypatch.setattr(check_tree, "_INLINE_ENTRIES", 0)
