@@ -36,7 +36,8 @@ class StorageForm:
     """How a repository stores contents. Works in other processes.
 
     `chunking` is None where files are never cut; `bulk` asks for a whole-file object beside the chunks. With `external` the
-    contents are on other servers: they are only cut and hashed (FORMAT section 4.6). `direct_io` marks them for clients that shall not keep them in memory.
+    contents are on other servers: they are only cut and hashed (FORMAT section 4.6).
+    `direct_io` marks them for clients that shall not keep them in memory.
     """
 
     algorithm: Algorithm = Algorithm.SHA1
@@ -85,7 +86,7 @@ class ContentReader:
     """Turns files into objects of one repository. Used by one thread."""
 
     def __init__(self, storage: Storage, form: StorageForm) -> None:
-        self._repository = storage
+        self._native = ContentReader(storage, replace(form, external=False)) if form.external else self
         self._storage: Objects = _Nowhere() if form.external else storage
         self._form = form
         self._encoder = encoder_named(form.compression)
@@ -95,9 +96,10 @@ class ContentReader:
 
         Raises Unpublishable, naming the path, if it cannot be read, is no regular file or does not hold still.
         """
+        if self._form.external and (place is None or place.native):
+            return self._native.take(place)
         if place is None:
-            # No other server has a file that was only generated.
-            return self._take_small(self._repository, b"", Part(0, 0, 0))
+            return self._take_small(b"", Part(0, 0, 0))
         path = place.path
         try:
             for _ in range(_ATTEMPTS):
@@ -135,12 +137,12 @@ class ContentReader:
         data = os.pread(descriptor, size, part.offset)
         if len(data) != size:
             raise _Unstable
-        return self._take_small(self._storage, data, part)
+        return self._take_small(data, part)
 
-    def _take_small(self, storage: Objects, data: bytes, part: Part) -> Content:
+    def _take_small(self, data: bytes, part: Part) -> Content:
         stored = self._encoder.encode(data)
         content = ContentHash.of(stored, self._form.algorithm)
-        new = storage.put(content.path, stored)
+        new = self._storage.put(content.path, stored)
         return Content(content.digest, (), part.xattr, part.size, part.mtime_ns, int(new), len(stored) if new else 0)
 
     def _take_large(self, descriptor: int, status: os.stat_result, part: Part) -> Content:

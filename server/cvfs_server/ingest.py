@@ -21,6 +21,7 @@ from cvfs_server.batches import BATCH_BYTES, BATCH_FILES, BatchReader, PackedCon
 from cvfs_server.changes import DirectoryChanges
 from cvfs_server.content import Content, StorageForm
 from cvfs_server.sources.base import Place, Source
+from cvfs_server.sources.dirtab import is_native
 from cvfs_server.storage.base import Storage
 from cvfs_server.worker_pool import process_pool
 
@@ -136,6 +137,8 @@ class Ingest:
     def _ask(self, waiting: _Waiting, indices: tuple[int, ...]) -> None:
         path, entry = waiting.directory.changes[indices[0]].path, waiting.directory.changes[indices[0]].entry
         place = None if entry.generated else self._source.place(path)
+        if place and is_native(path):
+            place = place._replace(native=True)
         self._batch.add(place, entry.size, (waiting, indices))
         if self._pool is None:
             if self._batch.is_full(INLINE_FILES + 1, INLINE_BYTES):

@@ -325,8 +325,10 @@ def test_external_contents_are_read_again_and_not_stored(new_repository):
         assert opened.lookup(b"/big").compression is Compression.NONE
         assert len(opened.tree.chunks(b"/big")) > 1
         assert opened.lookup(b"/small").content.digest == hashlib.sha1(b"small").digest()
-        assert not opened.lookup(b"/d/.cvmfscatalog").is_external
-        assert opened.tree.root().counters()[0].external == 3
+        for path in (b"/d/.cvmfscatalog", b"/.cvmfsdirtab"):
+            assert not opened.lookup(path).is_external
+        assert opened.read(b"/.cvmfsdirtab") == b"/d\n"
+        assert opened.tree.root().counters()[0].external == 2
     assert own.check() == []
     # What is on other servers may have changed there without notice: it is read again.
     (own.tree / "small").write_bytes(b"other")

@@ -12,7 +12,8 @@ from cvfs.format.dirent import Chunk, DirectoryEntry, Flag, content_flags, type_
 from cvfs_server.changes import Change, DirectoryChanges, Kind
 from cvfs_server.content import Content, StorageForm
 from cvfs_server.ingest import Ingested
-from cvfs_server.sources.base import ScannedEntry, Source
+from cvfs_server.sources.base import Source
+from cvfs_server.sources.dirtab import is_native
 
 _SECOND = 10**9
 _CONTENT_BITS = int(Flag.CHUNKED | Flag.EXTERNAL | Flag.DIRECT_IO) | 0x700 | 0x3800
@@ -82,7 +83,7 @@ class Settlement:
         elif change.entry.known:
             entry, chunks = self._from_known(change)
         elif content:
-            entry, chunks = self._from_content(change.entry, content), content.chunks
+            entry, chunks = self._from_content(change, content), content.chunks
         else:
             entry, chunks = self._from_attributes(change)
         group = 0
@@ -105,12 +106,12 @@ class Settlement:
             same = chunks == self._published_chunks(change.path, published)
         return Kind.TOUCH if same else Kind.MODIFY
 
-    def _from_content(self, scanned: ScannedEntry, content: Content) -> DirectoryEntry:
+    def _from_content(self, change: Change, content: Content) -> DirectoryEntry:
+        scanned = change.entry
         seconds, nanoseconds = divmod(content.mtime_ns, _SECOND)
         if scanned.generated:
             seconds, nanoseconds = scanned.mtime, scanned.mtime_ns or 0
-        # No other server has a file that was only generated.
-        codes = self._codes & ~_EXTERNAL if scanned.generated else self._codes
+        codes = self._codes & ~_EXTERNAL if scanned.generated or is_native(change.path) else self._codes
         flags = int(Flag.FILE) | codes | (_CHUNKED if content.chunks else 0)
         return DirectoryEntry(
             scanned.name,

@@ -70,10 +70,14 @@ class Part(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where the content of a file is read: a file of this machine, or a part of one."""
+    """Where the content of a file is read: a file of this machine, or a part of one.
+
+    What is `native` is stored even where all others are external.
+    """
 
     path: bytes
     part: Part | None = None
+    native: bool = False
 
 
 class DirectoryEdit(NamedTuple):

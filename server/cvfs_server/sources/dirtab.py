@@ -17,6 +17,11 @@ _WILD_ACROSS = {b"*": b".*", b"?": b"."}
 _TOKEN = re.compile(rb"\\[*?\\]|.", re.DOTALL)
 
 
+def is_native(path: bytes) -> bool:
+    """Whether a file is stored in external repositories, too: no other server has what the publisher itself reads again."""
+    return path == b"/" + DIRTAB
+
+
 @dataclass(frozen=True, slots=True)
 class Dirtab:
     """Which directories become nested catalogs."""
