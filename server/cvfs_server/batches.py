@@ -38,7 +38,7 @@ class BatchReader:
 
 def pack_places(places: Places) -> PackedPlaces:
     """For another process."""
-    return [place.path if place and place.part is None else place for place in places]
+    return [place.path if place and not place.part and not place.native else place for place in places]
 
 
 def unpack_contents(packed: PackedContents) -> list[Content]:

@@ -13,7 +13,7 @@ from cvfs_server.batches import BATCH_FILES
 from cvfs_server.changes import Change, DirectoryChanges, Kind
 from cvfs_server.content import ContentReader, StorageForm
 from cvfs_server.ingest import INLINE_FILES, Ingest
-from cvfs_server.sources.base import ScannedEntry
+from cvfs_server.sources.base import Place, ScannedEntry
 from cvfs_server.sources.scan import ScanRules, TreeSource
 from cvfs_server.sources.walk import ScannedCatalog
 
@@ -130,7 +130,7 @@ def test_names_of_one_file_are_read_once(storage, tree, monkeypatch):
     plain = ContentReader.take
     monkeypatch.setattr(ContentReader, "take", lambda reader, path: (taken.append(path), plain(reader, path))[1])
     (item,) = _run(storage, tree, tree(3, group=1))
-    assert taken == [(tree.top + b"/d0/f0", None)]
+    assert taken == [Place(tree.top + b"/d0/f0")]
     assert len({id(content) for content in item.contents.values()}) == 1
     assert sorted(item.contents) == [0, 1, 2]
 
