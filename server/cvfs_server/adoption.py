@@ -32,7 +32,7 @@ from cvfs_server.mkfs import MASTER_REPLICA, give_repository, write_configuratio
 from cvfs_server.ownership import Owner, owner_named
 from cvfs_server.publishers import publishing
 from cvfs_server.release import REFLOG, Revision, release
-from cvfs_server.repository import MANIFEST, WHITELIST, PublishedRepository
+from cvfs_server.repository import MANIFEST, WHITELIST, PublishedRepository, fetch_manifest
 from cvfs_server.resign import DEFAULT_DAYS, sign_new_whitelist
 from cvfs_server.settings import RepositorySettings, configuration_text
 from cvfs_server.site import Site
@@ -120,9 +120,7 @@ def _keychain(site: Site, fqrn: str, how: Adoption) -> Keychain:
 
 def _verify(fqrn: str, storage: Storage, keychain: Keychain, how: Adoption) -> Verified:
     """By the chain that clients follow; a whitelist that has expired is good enough where a new one is made."""
-    document = fetch_document(storage, MANIFEST)
-    if not document:
-        raise UsageError(f"{storage.place}/{MANIFEST} is empty: put back a copy, for instance that of a replica")
+    document = fetch_manifest(storage)
     whitelist = fetch_document(storage, WHITELIST)
     certificate = fetch_document(storage, certificate_to_fetch(document).path)
     now = 0.0 if how.new_whitelist else time.time()

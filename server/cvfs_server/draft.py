@@ -61,7 +61,7 @@ def build_draft(base: Base, contribution: Contribution, tally: Tally, predecesso
     """
     repository, published = base.repository, base.tree
     settings, options = repository.settings, tally.options
-    form, version = options.form(settings), _next_version(base, options.number_after(repository.manifest.revision))
+    form, version = options.form(settings), _next_version(base, options.number_after(_last_number(base, predecessors)))
     source = GraftedSource(contribution.source, external=form.external)
     dirtab = repository.small_file(published, b"/" + DIRTAB)
     rules = WalkRules(contribution.recognise, dirtab, keep_automatic=settings.autocatalogs)
@@ -89,6 +89,12 @@ def balance_draft(base: Base, draft: Draft, tally: Tally) -> Draft:
     if source is None:
         return draft
     return build_draft(Base(base.repository, tree, base.publisher), Contribution(source), tally, base.tree)
+
+
+def _last_number(base: Base, predecessors: CatalogTree | None) -> int:
+    """The revision that the draft follows: the newest, or that of the tag that is checked out: branches count their own."""
+    tree, manifest = predecessors or base.tree, base.repository.manifest
+    return manifest.revision if tree.root_hash == manifest.root_catalog else tree.root().revision
 
 
 def _next_version(base: Base, number: int) -> Version:

@@ -15,7 +15,7 @@ from cvfs.store.base import Store, fetch_document
 from cvfs.trust import TrustAnchors, certificate_to_fetch
 from cvfs_server.keys import load_private_key, read_key_file
 from cvfs_server.publishers import publishing
-from cvfs_server.repository import MANIFEST, WHITELIST
+from cvfs_server.repository import WHITELIST, fetch_manifest
 from cvfs_server.resign import (
     DEFAULT_DAYS,
     digest_algorithm,
@@ -25,6 +25,7 @@ from cvfs_server.resign import (
 )
 from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
+from cvfs_server.storage.base import Storage
 
 
 class Request(NamedTuple):
@@ -69,9 +70,9 @@ def install_whitelist(site: Site, fqrn: str, path: str) -> Whitelist:
     return whitelist
 
 
-def _accepted(site: Site, fqrn: str, document: bytes, store: Store) -> Whitelist:
+def _accepted(site: Site, fqrn: str, document: bytes, store: Storage) -> Whitelist:
     """By the rules that clients follow, with the manifest that is published."""
-    manifest = fetch_document(store, MANIFEST)
+    manifest = fetch_manifest(store)
     certificate = fetch_document(store, certificate_to_fetch(manifest).path)
     anchors = TrustAnchors(fqrn, (load_public_key(read_key_file(site.key(fqrn, "pub"))),))
     return anchors.verify(manifest, document, certificate, time.time()).whitelist

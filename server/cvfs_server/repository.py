@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cvfs.catalog.tree import CatalogTree
 from cvfs.compression import Compression, encoder_named
-from cvfs.errors import MissingObject, NotFound, TrustError
+from cvfs.errors import FormatError, MissingObject, NotFound, TrustError
 from cvfs.format import manifest as manifests
 from cvfs.format.manifest import Manifest
 from cvfs.format.signature import load_certificate, split_signed, verify_manifest_signature
@@ -48,7 +48,7 @@ class PublishedRepository:
         """
         settings = load_settings(site, fqrn)
         storage = storage or storage_of(settings)
-        signed = split_signed(fetch_document(storage, MANIFEST))
+        signed = split_signed(fetch_manifest(storage))
         certificate = load_certificate(read_key_file(site.key(fqrn, "crt")))
         if not verify_manifest_signature(certificate, signed):
             raise TrustError(MANIFEST_SIGNATURE, f"{storage.place}/{MANIFEST} is not signed with the key of {fqrn}")
@@ -76,7 +76,7 @@ class PublishedRepository:
             row = tree.find(path)
         except NotFound:
             return b""
-        if row.content is None or row.size > MAX_DOCUMENT:
+        if row.content is None or row.is_external or row.size > MAX_DOCUMENT:
             return b""
         return b"".join(Verified(self.storage).read(Wanted(row.content, row.compression, row.size)))
 
@@ -93,6 +93,18 @@ class PublishedRepository:
             return fetch_document(self.storage, path)
         except MissingObject:
             return None
+
+
+def fetch_manifest(storage: Storage) -> bytes:
+    """The signed manifest as it is. Raises MissingObject or FormatError, saying what to do, if it is gone or empty."""
+    advice = "put back a copy, from a backup or a replica, as new as possible"
+    try:
+        document = fetch_document(storage, MANIFEST)
+    except MissingObject as error:
+        raise MissingObject(f"{MANIFEST} is not in {storage.place}: {advice}") from error
+    if not document:
+        raise FormatError(f"{MANIFEST} in {storage.place} is empty: {advice}")
+    return document
 
 
 @contextlib.contextmanager

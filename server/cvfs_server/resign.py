@@ -26,7 +26,7 @@ from cvfs_server.expiry import whitelist_state
 from cvfs_server.keys import check_keys, load_private_key, read_certificate, read_key_file
 from cvfs_server.publishers import publishing
 from cvfs_server.release import Revision, release
-from cvfs_server.repository import MANIFEST, WHITELIST, PublishedRepository
+from cvfs_server.repository import WHITELIST, PublishedRepository, fetch_manifest
 from cvfs_server.settings import RepositorySettings, load_settings
 from cvfs_server.site import Site
 from cvfs_server.storage.choice import storage_of
@@ -152,7 +152,7 @@ def _vouched_manifest(site: Site, settings: RepositorySettings) -> Manifest:
     Raises TrustError; after a change of keys the manifest has to be signed before the whitelist is.
     """
     storage = storage_of(settings)
-    document = fetch_document(storage, MANIFEST)
+    document = fetch_manifest(storage)
     anchors = TrustAnchors(settings.fqrn, (load_public_key(read_key_file(site.key(settings.fqrn, "pub"))),))
     certificate = fetch_document(storage, certificate_to_fetch(document).path)
     return anchors.verify(document, fetch_document(storage, WHITELIST), certificate, time.time()).manifest

@@ -147,7 +147,7 @@ def test_what_is_missing_is_named(elsewhere, name):
 
 def test_a_manifest_that_is_empty(elsewhere):
     (elsewhere.storage / ".cvmfspublished").write_bytes(b"")
-    with pytest.raises(UsageError, match=r"\.cvmfspublished is empty: put back a copy"):
+    with pytest.raises(FormatError, match=r"\.cvmfspublished .* is empty: put back a copy"):
         elsewhere.adopt()
 
 

@@ -8,7 +8,15 @@ import pytest
 from cvfs.errors import FormatError, NotFound, UsageError
 from cvfs.history import Branch, Tag
 from cvfs.reflog import Reflog
-from cvfs_server.branches import Checkout, check_branch_tag, check_out, checked_out, release_branch, return_to_trunk
+from cvfs_server.branches import (
+    Checkout,
+    check_branch_tag,
+    check_out,
+    checked_out,
+    leave_branch,
+    release_branch,
+    return_to_trunk,
+)
 from cvfs_server.publishers import publishing
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.rollback import rollback
@@ -132,4 +140,47 @@ def test_the_record_of_the_original_is_understood(own):
     Path(own.settings.spool, "checkout").write_text(f"v2 {root} side other\n")
     assert checked_out(own.settings) == Checkout("v2", root, "side", "other")
     os.truncate(Path(own.settings.spool, "checkout"), 0)
+    assert checked_out(own.settings) is None
+
+
+def test_a_branch_from_the_first_publish_on(own):
+    """Published by the ordinary way, on top of the tag, while trunk goes on as if nothing were."""
+    check_out(own.site, own.fqrn, "side", "v2")
+    (own.tree / "aside").write_text("only there")
+    with pytest.raises(UsageError, match="needs the name of a tag"):
+        own.publish()
+    before = own.manifest()
+    own.publish(tag="s1", message="first")
+    assert (own.manifest().root_catalog, own.manifest().revision) == (before.root_catalog, before.revision)
+    (own.tree / "aside").unlink()
+    (own.tree / "file").write_text("of trunk")
+    own.publish(tag="v4")
+    check_out(own.site, own.fqrn, "side")
+    (own.tree / "aside").write_text("changed there")
+    own.publish(tag="s2")
+    found = {}
+    for tag in ("v2", "v3", "s1", "v4", "s2"):
+        with own.open(tag) as repository:
+            names = {entry.name for entry in repository.listing("/")}
+            found[tag] = (repository.number, repository.read("/aside").decode() if b"aside" in names else None)
+    assert found == {
+        "v2": (2, None),
+        "v3": (3, None),
+        "s1": (3, "only there"),
+        "v4": (4, None),
+        "s2": (4, "changed there"),
+    }
+    heads = {tag.name: tag.branch for tag in list_tags(own.site, own.fqrn)}
+    assert heads == {"v2": "", "v3": "", "v4": "", "trunk": "", "trunk-previous": "", "s1": "side", "s2": "side"}
+    assert own.check(tags=("s1", "s2", "v2", "v3")) == []
+
+
+def test_no_checkout_in_a_transaction(own):
+    Path(own.settings.spool, "in_transaction.lock").touch()
+    for act in (lambda: check_out(own.site, own.fqrn, "side", "v2"), lambda: leave_branch(own.site, own.fqrn)):
+        with pytest.raises(UsageError, match="in a transaction"):
+            act()
+    os.unlink(Path(own.settings.spool, "in_transaction.lock"))
+    check_out(own.site, own.fqrn, "side", "v2")
+    leave_branch(own.site, own.fqrn)
     assert checked_out(own.settings) is None

@@ -85,3 +85,14 @@ def test_another_certificate(own, new_repository):
 def test_without_the_key_it_cannot_be_told(own, kind):
     os.unlink(own.site.key(own.fqrn, kind))
     assert f"{own.fqrn}.{kind}" in expiry_warning(own.site, own.settings, NOW)
+
+
+def test_whoever_publishes_is_told(own):
+    said = []
+    own.publish(warn=said.append)
+    assert len(said) == 1
+    assert EXPIRED in said[0]
+    assert own.manifest().revision == 2
+    resign_whitelist(own.site, own.fqrn)
+    own.publish(warn=said.append)
+    assert len(said) == 1

@@ -243,7 +243,9 @@ def test_what_cannot_be_asked(own):
 
 @pytest.mark.parametrize("text", ["soon", "4", "x weeks ago", "4 weeks to go"])
 def test_a_time_span_without_sense(new_repository, text):
-    own = new_repository(auto_tag_timespan=text)
+    own = new_repository()
+    with open(own.site.configuration(own.fqrn), "a", encoding="utf-8") as file:
+        file.write(f"CVMFS_AUTO_TAG_TIMESPAN='{text}'\n")
     with pytest.raises(UsageError, match="CVMFS_AUTO_TAG_TIMESPAN"):
         own.publish()
     assert own.manifest().revision == 1

@@ -1,19 +1,23 @@
 """Back to a tag: the old tree as a new revision, with the tags in between gone, and every rule of clients kept."""
 
+import dataclasses
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from cvfs.errors import Locked, MissingObject, NotFound, UsageError
+from cvfs.format.signature import load_public_key
 from cvfs.history import Tag
 from cvfs.reflog import Reflog
+from cvfs.trust import TrustAnchors
 from cvfs_server.branches import check_out, checked_out, release_branch
 from cvfs_server.lock import publisher_lock
 from cvfs_server.publishers import publishing
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.rollback import rollback
-from cvfs_server.tags import list_tags
+from cvfs_server.tags import add_tag, list_tags
 
 
 @pytest.fixture
@@ -157,3 +161,49 @@ def test_not_beside_another_publisher(new_repository):
     own.publish()
     with publisher_lock(f"{own.settings.spool}/publish.lock", "publish"), pytest.raises(Locked):
         rollback(own.site, own.fqrn)
+
+
+def test_clients_that_have_seen_the_newest_revision_follow(own):
+    """By the rules that keep anybody else from showing them an old one."""
+    anchors = TrustAnchors(own.fqrn, (load_public_key(Path(own.public_key).read_bytes()),))
+    before = _verified(own, anchors)
+    rollback(own.site, own.fqrn, "v2")
+    after = _verified(own, dataclasses.replace(anchors, seen=before.seen))
+    assert after.manifest.revision == before.manifest.revision + 1
+
+
+def _verified(own, anchors):
+    manifest, whitelist = ((own.storage / name).read_bytes() for name in (".cvmfspublished", ".cvmfswhitelist"))
+    certificate = (own.storage / own.manifest().certificate.path).read_bytes()
+    return anchors.verify(manifest, whitelist, certificate, time.time())
+
+
+def test_what_others_are_about_to_publish_lands_on_top(own):
+    """A publish that began before the rollback ends after it: its changes, and nothing else, are on top of the old tree."""
+    (own.tree / "more").write_text("of the other")
+    meanwhile = [lambda: rollback(own.site, own.fqrn, "v2")]
+
+    def report(_kind, _path):
+        while meanwhile:
+            meanwhile.pop()()
+
+    own.publish(tag="v6", report=report)
+    with own.open() as repository:
+        names = {entry.name for entry in repository.listing("/")}
+        assert (repository.number, repository.read("/file"), repository.read("/more")) == (
+            6,
+            b"of revision 2",
+            b"of the other",
+        )
+    assert names == {b"file", b"sub", b"more"}
+    assert own.check() == []
+
+
+def test_a_root_that_is_being_collected_gets_no_name(own, monkeypatch):
+    abandoned = own.manifest().root_catalog
+    rollback(own.site, own.fqrn, "v2")
+    monkeypatch.setattr("cvfs_server.tags.is_condemned", lambda _settings, content: content == abandoned)
+    with pytest.raises(NotFound, match="garbage collection"):
+        add_tag(own.site, own.fqrn, "again", root=abandoned)
+    monkeypatch.undo()
+    assert add_tag(own.site, own.fqrn, "again", root=abandoned).revision == 4
