@@ -19,9 +19,12 @@ _EXITED_WITH_0 = 120
 _SCRIPT = f"""
 returned=
 trap 'status=$?; [ "$returned" ] || [ $status -ne 0 ] || exit {_EXITED_WITH_0}' EXIT
+"$4" -n "$1" || exit
 . "$1"
 if command -v "$2" >/dev/null; then
-  "$2" "$3" || echo "cvfs-server: warning: $2 returned $?" >&2
+  "$2" "$3"
+  status=$?
+  [ $status = 0 ] || echo "cvfs-server: warning: $2 returned $status" >&2
 fi
 returned=yes
 exit 0
@@ -39,7 +42,7 @@ def run_hook(site: Site, verb: str, moment: str, fqrn: str) -> None:
         return
     # The files are written for the shell of the original.
     shell = shutil.which("bash") or "sh"
-    done = subprocess.run([shell, "-c", _SCRIPT, "cvfs-server", path, name, fqrn], check=False)
+    done = subprocess.run([shell, "-c", _SCRIPT, "cvfs-server", path, name, fqrn, shell], check=False)
     if done.returncode == 0:
         return
     status = 0 if done.returncode == _EXITED_WITH_0 else done.returncode

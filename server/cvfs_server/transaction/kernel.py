@@ -87,20 +87,15 @@ def become(uid: int, gid: int) -> None:
 
 def mounted_at(place: str, pid: int | None = None) -> MountPoint | None:
     """The topmost mount at a place, as this or another process sees it, without looking into it; None if there is none."""
-    wanted, found = (
-        os.fsencode(os.path.realpath(os.path.dirname(place))) + b"/" + os.fsencode(os.path.basename(place)),
-        None,
-    )
+    above, name = os.path.split(place)
+    wanted, found = os.fsencode(os.path.join(os.path.realpath(above), name)), None
     # EINVAL is what /proc says of a process that has ended and that nobody has waited for.
-    with (
-        contextlib.suppress(OSError),
-        open(f"/proc/{pid or 'self'}/mountinfo", "rb") as table,
-    ):
+    with contextlib.suppress(OSError), open(f"/proc/{pid or 'self'}/mountinfo", "rb") as table:
         for line in table:
             where, _, origin = line.partition(b" - ")
-            fields = where.split(b" ")
-            if _unescape(fields[4]) == wanted:
-                found = MountPoint(origin.split(b" ")[0].decode(), b"rw" in origin.split(b" ")[2].split(b","))
+            kind, _, options = origin.rstrip(b"\n").split(b" ")[:3]
+            if _unescape(where.split(b" ")[4]) == wanted:
+                found = MountPoint(kind.decode(), b"rw" in options.split(b","))
     return found
 
 

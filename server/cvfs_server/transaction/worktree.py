@@ -70,6 +70,6 @@ def draft_template(
 
 
 def _changes(layout: Layout, record: Record, settings: RepositorySettings, shown: CatalogTree) -> OverlaySource:
-    rules = ScanRules(settings.mtime_ns, settings.ignore_special_files, settings.xattrs)
+    rules = ScanRules(settings.mtime_ns, settings.ignore_special_files, settings.xattrs, settings.ignore_xdir_hardlinks)
     overlay = OverlayRules(rules, unprivileged=record.apart, subpath=os.fsencode(record.subpath))
     return OverlaySource(os.fsencode(layout.upper), overlay, shown)
