@@ -240,16 +240,31 @@ class _Parameters:
 
 
 def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySettings:
-    default = default_settings(site, fqrn)
-    sizes = default.chunk_sizes
-    return RepositorySettings(
-        fqrn=parameters.text("CVMFS_REPOSITORY_NAME", fqrn),
+    """Absent means the original's default: a configuration that it wrote keeps its meaning."""
+    settings = default_settings(site, fqrn)
+    for read in (_places, _contents, _catalogs, _revisions, _upkeep):
+        settings = read(settings, parameters)
+    return settings
+
+
+def _places(default: RepositorySettings, parameters: _Parameters) -> RepositorySettings:
+    return dataclasses.replace(
+        default,
+        fqrn=parameters.text("CVMFS_REPOSITORY_NAME", default.fqrn),
         storage=parameters.storage(default.storage),
         s3=parameters.s3(),
         spool=parameters.text("CVMFS_SPOOL_DIR", default.spool),
         user=parameters.text("CVMFS_USER", default.user),
         url=parameters.text("CVMFS_STRATUM0", default.url),
         server_proxy=parameters.text("CVMFS_SERVER_PROXY", ""),
+        lock_timeout=parameters.number("CVFS_LOCK_TIMEOUT", default.lock_timeout),
+    )
+
+
+def _contents(default: RepositorySettings, parameters: _Parameters) -> RepositorySettings:
+    sizes = default.chunk_sizes
+    return dataclasses.replace(
+        default,
         algorithm=parameters.algorithm("CVMFS_HASH_ALGORITHM"),
         compression=parameters.text("CVMFS_COMPRESSION_ALGORITHM", default.compression),
         use_chunking=parameters.flag("CVMFS_USE_FILE_CHUNKING", default=True),
@@ -259,21 +274,33 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
             parameters.number("CVMFS_MAX_CHUNK_SIZE", sizes.maximum),
         ),
         bulk_chunks=parameters.flag("CVMFS_GENERATE_LEGACY_BULK_CHUNKS", default=False),
-        # Absent means the original's default: a configuration that it wrote keeps its meaning.
         xattrs=parameters.flag("CVMFS_INCLUDE_XATTRS", default=False),
         mtime_ns=parameters.flag("CVMFS_ENABLE_MTIME_NS", default=False),
         ignore_special_files=parameters.flag("CVMFS_IGNORE_SPECIAL_FILES", default=False),
         ignore_xdir_hardlinks=parameters.flag("CVMFS_IGNORE_XDIR_HARDLINKS", default=True),
+        external=parameters.flag("CVMFS_EXTERNAL_DATA", default=False),
+    )
+
+
+def _catalogs(default: RepositorySettings, parameters: _Parameters) -> RepositorySettings:
+    limits = default.limits
+    return dataclasses.replace(
+        default,
         limits=Limits(
-            parameters.number("CVMFS_FILE_MBYTE_LIMIT", default.limits.file_mbytes),
-            parameters.number("CVMFS_ROOT_KCATALOG_LIMIT", default.limits.root_kentries),
-            parameters.number("CVMFS_NESTED_KCATALOG_LIMIT", default.limits.nested_kentries),
+            parameters.number("CVMFS_FILE_MBYTE_LIMIT", limits.file_mbytes),
+            parameters.number("CVMFS_ROOT_KCATALOG_LIMIT", limits.root_kentries),
+            parameters.number("CVMFS_NESTED_KCATALOG_LIMIT", limits.nested_kentries),
             parameters.flag("CVMFS_ENFORCE_LIMITS", default=False),
         ),
         autocatalogs=parameters.flag("CVMFS_AUTOCATALOGS", default=False),
         autocatalogs_max_weight=parameters.number("CVMFS_AUTOCATALOGS_MAX_WEIGHT", default.autocatalogs_max_weight),
         autocatalogs_min_weight=parameters.number("CVMFS_AUTOCATALOGS_MIN_WEIGHT", default.autocatalogs_min_weight),
-        external=parameters.flag("CVMFS_EXTERNAL_DATA", default=False),
+    )
+
+
+def _revisions(default: RepositorySettings, parameters: _Parameters) -> RepositorySettings:
+    return dataclasses.replace(
+        default,
         auto_tag=parameters.flag("CVMFS_AUTO_TAG", default=True),
         auto_tag_timespan=parameters.text("CVMFS_AUTO_TAG_TIMESPAN", ""),
         garbage_collection=parameters.flag("CVMFS_GARBAGE_COLLECTION", default=False),
@@ -282,7 +309,12 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
         auto_gc_timespan=parameters.text("CVMFS_AUTO_GC_TIMESPAN", "") or default.auto_gc_timespan,
         gc_deletion_log=parameters.text("CVMFS_GC_DELETION_LOG", ""),
         ttl=parameters.number("CVMFS_REPOSITORY_TTL", DEFAULT_TTL),
-        lock_timeout=parameters.number("CVFS_LOCK_TIMEOUT", default.lock_timeout),
+    )
+
+
+def _upkeep(default: RepositorySettings, parameters: _Parameters) -> RepositorySettings:
+    return dataclasses.replace(
+        default,
         statistics_db=parameters.text("CVMFS_STATISTICS_DB", ""),
         statistics_days=parameters.number("CVMFS_STATS_DB_DAYS_TO_KEEP", default.statistics_days),
         print_statistics=parameters.flag("CVMFS_PRINT_STATISTICS", default=False),
