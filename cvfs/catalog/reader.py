@@ -189,6 +189,27 @@ class Catalog:
             _check_rows([entry for entry, row in zip(entries, page, strict=True) if row[1:3] != own])
             yield from (((row[1], row[2]), (row[3], row[4]), entry) for row, entry in zip(page, entries, strict=True))
 
+    def plain_rows(self) -> Iterator[list[tuple[Any, ...]]]:
+        """Every row, path hashes first, page by page and unchecked: good for nothing but to be compared with others."""
+        query = (
+            f"SELECT rowid, md5path_1, md5path_2, parent_1, parent_2, {self._layout.entry} FROM catalog "
+            f"WHERE rowid > ? ORDER BY rowid LIMIT {_ROWS_AT_ONCE}"
+        )
+        last = -_LARGEST
+        while page := self._query(query, (last,)):
+            last = _advanced(last, [row[0] for row in page])
+            yield [row[1:] for row in page]
+
+    def parents(self) -> dict[_Key, _Key]:
+        """For directories and chunked files the hash of the path to that of the directory they are in."""
+        query = (
+            "SELECT md5path_1, md5path_2, parent_1, parent_2 FROM catalog "
+            "WHERE (mode & 61440) = 16384 OR (flags & 64) <> 0"
+        )
+        page = self._query(query)
+        _check_keys(page, 0, 4)
+        return {(row[0], row[1]): (row[2], row[3]) for row in page}
+
     def chunk_rows(self) -> Iterator[tuple[_Key, Chunk]]:
         """Every row of the chunk table with the hash of its file's path, files together and in order of offset."""
         if self.version.is_ancient:
@@ -307,7 +328,7 @@ def _check_chunks(chunks: list[Chunk]) -> None:
 
 
 def _check_keys(page: list[Any], start: int, end: int) -> None:
-    if {type(value) for row in page for value in row[start:end]} != {int}:
+    if {type(value) for row in page for value in row[start:end]} - {int}:
         raise FormatError("a catalog row whose path hash is no number")
 
 

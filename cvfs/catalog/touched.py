@@ -5,7 +5,7 @@ Source: FORMAT sections 5.2, 5.3, 5.10.
 """
 
 import itertools
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 from cvfs.catalog.reader import Catalog
@@ -31,6 +31,8 @@ class TouchedDirectories:
             return True
         if old.content == new.content:
             return False
+        if path == old.path:
+            return True
         if old.path not in self._touched:
             self._touched[old.path] = _touched(self._old.catalog_at(old.path), self._new.catalog_at(old.path))
         return path_hash(new.root_prefix + path[len(new.path) :]) in self._touched[old.path]
@@ -38,45 +40,32 @@ class TouchedDirectories:
 
 def _touched(old: Catalog, new: Catalog) -> set[_Key]:
     """The hashes of the paths of directories in which something differs, and of all directories above them."""
-    parents: dict[_Key, _Key] = {}
-    found = {row[1] for row in _unmatched(_rows(old, parents), _rows(new, parents))}
-    found |= {parents[chunk[0]] for chunk in _unmatched(old.chunk_rows(), new.chunk_rows()) if chunk[0] in parents}
+    parents = {**old.parents(), **new.parents()}
+    found = {row[2:4] for row in _unmatched(old.plain_rows(), new.plain_rows())}
+    chunks = _unmatched(([row] for row in old.chunk_rows()), ([row] for row in new.chunk_rows()))
+    found |= {parents[key] for key, _ in chunks if key in parents}
     before = {(nested.path, nested.content) for nested in old.nested()}
     after = {(nested.path, nested.content) for nested in new.nested()}
     found |= {path_hash(new.root_prefix + path[len(new.mountpoint) :]) for path, _ in before ^ after}
     return _with_ancestors(found, parents)
 
 
-def _rows(catalog: Catalog, parents: dict[_Key, _Key]) -> Iterator[tuple[_Key, _Key, Hashable]]:
-    """All rows; the parents of directories and of files in pieces are noted."""
-    for own, parent, entry in catalog.rows():
-        if entry.is_directory or entry.is_chunked:
-            parents[own] = parent
-        yield own, parent, entry
-
-
-def _unmatched(old: Iterable[_Item], new: Iterable[_Item]) -> set[_Item]:
+def _unmatched(old: Iterable[list[_Item]], new: Iterable[list[_Item]]) -> set[_Item]:
     """What only one of two streams has. What both have comes at about the same time, so that little is remembered."""
     left: set[_Item] = set()
     right: set[_Item] = set()
-    for before, after in itertools.zip_longest(old, new):
-        if before == after:
-            continue
-        _cancel(before, left, right)
-        _cancel(after, right, left)
+    nothing: list[_Item] = []
+    for before, after in itertools.zip_longest(old, new, fillvalue=nothing):
+        if before != after:
+            left.update(before)
+            right.update(after)
+            both = left & right
+            left -= both
+            right -= both
     return left | right
 
 
-def _cancel(item: _Item | None, here: set[_Item], there: set[_Item]) -> None:
-    if item is None:
-        return
-    if item in there:
-        there.remove(item)
-    else:
-        here.add(item)
-
-
-def _with_ancestors(found: set[_Key], parents: dict[_Key, _Key]) -> set[_Key]:
+def _with_ancestors(found: Iterable[_Key], parents: dict[_Key, _Key]) -> set[_Key]:
     touched: set[_Key] = set()
     for key in found:
         step: _Key | None = key

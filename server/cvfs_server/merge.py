@@ -5,7 +5,7 @@ meanwhile. A directory that is untouched on one side is not looked into. Names i
 except that the names of one hard-link group stand together. Source: FORMAT sections 5.5, 5.6, 5.10.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ from cvfs.catalog.touched import TouchedDirectories
 from cvfs.catalog.tree import CatalogTree
 from cvfs.errors import Conflict, NotFound
 from cvfs.format.dirent import DirectoryEntry, Flag
-from cvfs_server.sources.base import DirectoryEdit, Known, ScannedEntry, Source, as_published
-from cvfs_server.sources.revision import KnownSource, known_entries, published_directory
+from cvfs_server.sources.base import DirectoryEdit, Known, ScannedEntry, Source, WholeCatalog, as_published
+from cvfs_server.sources.revision import KnownSource, known_entries, known_entry, published_directory
 from cvfs_server.sources.walk import AUTOMATIC_MARKER, MARKER
 
 # They say that there is a catalog, and nothing else.
@@ -35,7 +35,7 @@ def merge(base: CatalogTree, mine: CatalogTree, theirs: CatalogTree) -> Source:
     plan.make()
     if plan.conflicts:
         raise Conflict(plan.conflicts)
-    return _Merged(base, mine, plan.root, plan.edits)
+    return _Merged(base, mine, plan)
 
 
 class _Name(NamedTuple):
@@ -61,36 +61,39 @@ class _Name(NamedTuple):
 class _Merged(KnownSource):
     """Planned edits where all three sides differ, and those from `base` to `mine` everywhere else."""
 
-    def __init__(
-        self, base: CatalogTree, mine: CatalogTree, root: ScannedEntry | None, edits: dict[bytes, DirectoryEdit]
-    ) -> None:
+    def __init__(self, base: CatalogTree, mine: CatalogTree, plan: "_Plan") -> None:
         self._base = base
         self._mine = mine
-        self._touched = TouchedDirectories(base, mine)
-        self._root = root
-        self._edits = edits
+        self._plan = plan
 
     def root(self) -> ScannedEntry | None:
-        return self._root
+        return self._plan.root
 
     def edit(self, path: bytes) -> DirectoryEdit:
-        planned = self._edits.pop(path, None)
+        planned = self._plan.edits.pop(path, None)
         if planned is not None:
             return planned
         if not _is_directory(self._base, path):
-            return published_directory(self._mine, path)
+            edit = published_directory(self._mine, path)
+            return edit._replace(entries=[_whole_if_nested(self._mine, path, entry) for entry in edit.entries])
         return self._difference(path)
 
     def _difference(self, path: bytes) -> DirectoryEdit:
-        if not self._touched.may_differ(path):
+        if not self._plan.touched_here(path):
             return _NOTHING
         before, after = _names(self._base, path), _names(self._mine, path)
         changed = [name.row for key, name in after.items() if self._is_touched(before.get(key), name)]
         removed = tuple(sorted(before.keys() - after.keys()))
-        return DirectoryEdit(known_entries(self._mine, path, changed), removed, complete=False)
+        entries = known_entries(self._mine, path, changed)
+        for index, entry in enumerate(entries):
+            # Where only one side has a nested catalog, rows have to move.
+            old = before.get(entry.name)
+            if old is None or not old.is_directory or old.row.is_mountpoint:
+                entries[index] = _whole_if_nested(self._mine, path, entry)
+        return DirectoryEdit(entries, removed, complete=False)
 
     def _is_touched(self, before: _Name | None, after: _Name) -> bool:
-        return not _is_same(before, after) or (after.is_directory and self._touched.may_differ(after.path))
+        return not _is_same(before, after) or (after.is_directory and self._plan.touched_here(after.path))
 
 
 @dataclass(slots=True)
@@ -105,8 +108,9 @@ class _Outcome:
 class _Plan:
     def __init__(self, base: CatalogTree, mine: CatalogTree, theirs: CatalogTree) -> None:
         self._trees = (base, mine, theirs)
-        self._here = TouchedDirectories(base, mine)
-        self._there = TouchedDirectories(base, theirs)
+        self.touched_here = TouchedDirectories(base, mine).may_differ
+        # Asked of the few directories that are touched here only: a pass over whole catalogs would not pay.
+        self._touched_there = _catalogs_differ(base, theirs)
         self._pending: list[bytes] = []
         self.root: ScannedEntry | None = None
         self.edits: dict[bytes, DirectoryEdit] = {}
@@ -128,7 +132,8 @@ class _Plan:
         for name in sorted(base.keys() | mine.keys()):
             if path + b"/" + name != _VIRTUAL_DIRECTORY:
                 self._decide(path + b"/" + name, (base.get(name), mine.get(name), theirs.get(name)), outcome)
-        entries = outcome.directories + known_entries(self._trees[1], path, outcome.taken)
+        taken = known_entries(self._trees[1], path, outcome.taken)
+        entries = outcome.directories + [_whole_if_nested(self._trees[1], path, entry) for entry in taken]
         return DirectoryEdit(sorted(entries, key=_name_of), tuple(outcome.removed), complete=False)
 
     def _decide(self, path: bytes, sides: tuple[_Name | None, _Name | None, _Name | None], outcome: _Outcome) -> None:
@@ -155,12 +160,15 @@ class _Plan:
         if row is None:
             self.conflicts.append(mine.path)
             return None
-        touched = before is None or self._here.may_differ(mine.path)
-        if before is None or (touched and self._there.may_differ(mine.path)):
+        touched = before is None or self.touched_here(mine.path)
+        if before is None or (touched and self._touched_there(mine.path)):
             self._pending.append(mine.path)
         elif touched:
             # Only here: left to the differences between `base` and `mine`.
             self.edits.pop(mine.path, None)
+            if mine.row.is_mountpoint and theirs.row.is_mountpoint and _same_attributes(row, mine.row):
+                above = mine.path.rpartition(b"/")[0]
+                return _whole_if_nested(mine.tree, above, known_entry(mine.tree, mine.path, mine.row))
         else:
             self.edits[mine.path] = _NOTHING
         return _directory_entry(theirs.row, row) if touched or row != theirs.row else None
@@ -168,7 +176,7 @@ class _Plan:
     def _refuse_changes_below(self, before: _Name | None, after: _Name | None) -> None:
         """A directory that one side removed or replaced must be as it was on the other side."""
         if before and after and after.is_directory:
-            touched = self._here if after.tree is self._trees[1] else self._there
+            touched = self.touched_here if after.tree is self._trees[1] else self._touched_there
             changed = next(_changes_below(touched, before, after), None)
             self.conflicts += [changed] if changed is not None else []
 
@@ -217,6 +225,19 @@ def _merged_attributes(
     return merged
 
 
+def _same_attributes(row: DirectoryEntry, other: DirectoryEntry) -> bool:
+    return row._replace(hardlinks=0, flags=0) == other._replace(hardlinks=0, flags=0)
+
+
+def _whole_if_nested(tree: CatalogTree, above: bytes, entry: ScannedEntry) -> ScannedEntry:
+    """A nested catalog of a draft is taken over as it is: it need not be looked into."""
+    if not entry.is_mountpoint:
+        return entry
+    nested = tree.governing(above + b"/" + entry.name)
+    own, below = tree.catalog_at(nested.path).counters()
+    return entry._replace(whole=WholeCatalog(nested.content, nested.size, own + below))
+
+
 def _directory_entry(published: DirectoryEntry, row: DirectoryEntry) -> ScannedEntry:
     """A directory that stays, and what is new of its attributes."""
     entry = as_published(published)
@@ -235,12 +256,20 @@ def _directory_entry(published: DirectoryEntry, row: DirectoryEntry) -> ScannedE
     )
 
 
-def _changes_below(touched: TouchedDirectories, before: _Name, after: _Name) -> Iterator[bytes]:
+def _catalogs_differ(old: CatalogTree, new: CatalogTree) -> Callable[[bytes], bool]:
+    def differ(path: bytes) -> bool:
+        before, after = old.governing(path), new.governing(path)
+        return (before.path, before.content, before.root_prefix) != (after.path, after.content, after.root_prefix)
+
+    return differ
+
+
+def _changes_below(touched: Callable[[bytes], bool], before: _Name, after: _Name) -> Iterator[bytes]:
     """The paths below a directory of both revisions that differ."""
     waiting = [after.path]
     while waiting:
         path = waiting.pop()
-        if not touched.may_differ(path):
+        if not touched(path):
             continue
         old, new = _names(before.tree, path), _names(after.tree, path)
         yield from (

@@ -14,6 +14,7 @@ from cvfs_server.catalogs.edit import CatalogEdit
 from cvfs_server.catalogs.objects import CatalogObjects, StoredCatalog
 from cvfs_server.catalogs.rows import Row, SettledDirectory
 from cvfs_server.changes import Kind, Removal
+from cvfs_server.sources.base import WholeCatalog
 from cvfs_server.sources.walk import ScannedCatalog
 
 Report = Callable[[str, bytes], None]
@@ -128,7 +129,9 @@ class CatalogBuilder:
             edit.update(row.path, row.entry, row.chunks)
         else:
             edit.insert(row.path, row.entry, row.chunks)
-        if is_mountpoint and row.path not in self._finished and not edit.is_registered(row.path):
+        if row.whole:
+            self._replace_whole(edit, row.path, row.whole)
+        elif is_mountpoint and row.path not in self._finished and not edit.is_registered(row.path):
             self._register_unchanged(edit, row.path)
 
     def _finish_nested(self, catalog: ScannedCatalog, parent: ScannedCatalog, own: Row | None) -> None:
@@ -180,6 +183,12 @@ class CatalogBuilder:
         """A catalog that stays as it is comes under another one."""
         nested = self._published.governing(mountpoint)
         edit.register(mountpoint, StoredCatalog(nested.content, nested.size), self._published_counters(mountpoint))
+
+    def _replace_whole(self, edit: CatalogEdit, mountpoint: bytes, whole: WholeCatalog) -> None:
+        """A catalog that was made elsewhere, in the place of the published one if there is any."""
+        if edit.is_registered(mountpoint):
+            edit.unregister(mountpoint, self._published_counters(mountpoint))
+        edit.register(mountpoint, StoredCatalog(whole.content, whole.size), whole.counters)
 
     def _unregister(self, edit: CatalogEdit, path: bytes, published: DirectoryEntry) -> None:
         if published.is_mountpoint:

@@ -12,7 +12,7 @@ from cvfs.format.dirent import Chunk, DirectoryEntry, Flag, content_flags, type_
 from cvfs_server.changes import Change, DirectoryChanges, Kind
 from cvfs_server.content import Content, StorageForm
 from cvfs_server.ingest import Ingested
-from cvfs_server.sources.base import Source
+from cvfs_server.sources.base import Source, WholeCatalog
 from cvfs_server.sources.dirtab import is_native
 
 _SECOND = 10**9
@@ -26,7 +26,8 @@ _EXTERNAL, _DIRECT_IO = int(Flag.EXTERNAL), int(Flag.DIRECT_IO)
 class Row(NamedTuple):
     """A row to be written. `published` is the one it replaces in whatever catalog that is.
 
-    `group` is not 0 where a hard-link group of this listing needs a number of its catalog.
+    `group` is not 0 where a hard-link group of this listing needs a number of its catalog. `whole` is the nested catalog
+    that begins there, where it was made elsewhere.
     """
 
     kind: Kind
@@ -35,6 +36,7 @@ class Row(NamedTuple):
     chunks: tuple[Chunk, ...]
     published: DirectoryEntry | None
     group: int
+    whole: WholeCatalog | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Settlement:
         rows = []
         for index, change in enumerate(directory.changes):
             row = self._row(change, ingested.contents.get(index))
-            if row.kind is not Kind.MOVE or moved or row.entry != row.published:
+            if row.kind is not Kind.MOVE or moved or row.entry != row.published or row.whole:
                 rows.append(row)
         return SettledDirectory(directory, rows, self._own(directory))
 
@@ -91,7 +93,8 @@ class Settlement:
             group, entry = change.entry.group, entry._replace(hardlinks=change.entry.links)
         elif entry.hardlinks != change.hardlinks:
             entry = entry._replace(hardlinks=change.hardlinks)
-        return Row(self._kind(change, entry, chunks), change.path, entry, chunks, published, group)
+        kind = self._kind(change, entry, chunks)
+        return Row(kind, change.path, entry, chunks, published, group, change.entry.whole)
 
     def _kind(self, change: Change, entry: DirectoryEntry, chunks: tuple[Chunk, ...]) -> Kind:
         published = change.published

@@ -8,7 +8,9 @@ stream of listings out of it. Source: FORMAT sections 5.5, 5.6, 5.10.
 import stat
 from typing import NamedTuple, Protocol
 
+from cvfs.catalog.schema import Counters
 from cvfs.format.dirent import Chunk, DirectoryEntry
+from cvfs.hashes import ContentHash
 
 
 class Known(NamedTuple):
@@ -23,13 +25,22 @@ class Known(NamedTuple):
     xattr: bytes | None
 
 
+class WholeCatalog(NamedTuple):
+    """A nested catalog that is stored already: its hash, size of the file in bytes, what is in and below it."""
+
+    content: ContentHash
+    size: int
+    counters: Counters
+
+
 class ScannedEntry(NamedTuple):
     """What a source says of one name. The first seven fields are ordered as in a `DirectoryEntry`.
 
     `links` is the link count as it is published: names of the same file in this directory, or 2 + sub-directories.
     `group` numbers the groups of several such names within one listing, 0 is none. `generated` entries are in no file
     system: the catalog markers that a dirtab asks for. With `known` nothing of it is read. `kept` is what is published
-    already at this path and stays, but for link counts and the catalog that holds it.
+    already at this path and stays, but for link counts and the catalog that holds it. A directory with `whole` becomes that
+    nested catalog, and nobody asks what is in it; what is published there is no directory, or a nested catalog as well.
     """
 
     name: bytes
@@ -48,6 +59,7 @@ class ScannedEntry(NamedTuple):
     inode: int = 0
     known: Known | None = None
     kept: bool = False
+    whole: WholeCatalog | None = None
 
     @property
     def is_directory(self) -> bool:

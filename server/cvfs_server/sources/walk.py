@@ -211,7 +211,10 @@ class _Walk:
         self, known: _Directory, own: ScannedEntry, catalog: ScannedCatalog
     ) -> tuple[list[_Child], dict[bytes, DirectoryEntry] | None]:
         """Every name that the listing gets, and the rows that it is about; None means all."""
-        found = [_Child(entry, edited=True, descend=entry.is_directory) for entry in known.edit.entries]
+        found = [
+            _Child(entry, edited=True, descend=entry.is_directory and entry.whole is None)
+            for entry in known.edit.entries
+        ]
         if own.is_mountpoint and self._lacks_marker(known):
             found.append(_Child(_generated_marker(own), edited=False, descend=False))
         if known.rows is None:
