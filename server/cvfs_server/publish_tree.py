@@ -4,6 +4,7 @@ import os
 import time
 from dataclasses import dataclass
 
+from cvfs.errors import Unpublishable
 from cvfs.hashes import ContentHash
 from cvfs_server.changes import TrustRules
 from cvfs_server.draft import Base, Contribution
@@ -38,6 +39,7 @@ def publish_tree(
 
 def _open(base: Base, path: bytes, chosen: TreeOptions) -> Contribution:
     settings = base.repository.settings
+    _refuse_own_places(path, base)
     tree = Tree.at(path, xattrs=settings.xattrs)
     last = load_last_scan(settings.spool, str(base.tree.root_hash), tree)
     memory, scanned_at = DirectoryMemory(last), time.time_ns()
@@ -48,3 +50,14 @@ def _open(base: Base, path: bytes, chosen: TreeOptions) -> Contribution:
     scanned = TreeSource(path, scan_rules(settings))
     source = Subtree(scanned, chosen.to, base.tree) if chosen.to else scanned
     return Contribution(source, memory.recognise, TrustRules(last.started_ns, chosen.trust_mtime), done)
+
+
+def _refuse_own_places(path: bytes, base: Base) -> None:
+    """A tree must not contain the repository that it is published to: it would grow while it is read, and show its keys."""
+    settings, site = base.repository.settings, base.repository.site
+    keys = os.path.dirname(site.key(settings.fqrn, "key"))
+    for what, place in (("storage", settings.storage), ("spool area", settings.spool), ("keys", keys)):
+        if (os.path.realpath(os.fsencode(place)) + b"/").startswith(path.rstrip(b"/") + b"/"):
+            raise Unpublishable(
+                f"{os.fsdecode(path)} contains {place}, the {what} of {settings.fqrn} itself; publish another directory"
+            )

@@ -406,7 +406,7 @@ def standard_input(monkeypatch, tmp_path):
                 pipe.write(data)
             os._exit(0)
         os.close(target)
-        pipe = open(source, "rb")  # noqa: SIM115
+        pipe = open(source, encoding="utf-8")  # noqa: SIM115
         monkeypatch.setattr(sys, "stdin", pipe)
         return child
 

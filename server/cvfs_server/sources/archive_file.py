@@ -72,21 +72,24 @@ class ArchiveFile:
 
 def open_archive(name: str, scratch: str) -> ArchiveFile:
     """The archive in the file `name`, `-` being the standard input. Raises Unpublishable, StoreFull."""
+    path = os.fsencode(f"{scratch}/archive.tar")
+    if name == STANDARD_INPUT:
+        return ArchiveFile(path, _spooled(_standard_input(), path, name), scratch)
     descriptor = _open(name)
     try:
-        kept = stat.S_ISREG(os.fstat(descriptor).st_mode) and _codec(os.pread(descriptor, 8, 0)) is None
-        if kept and name != STANDARD_INPUT:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and _codec(os.pread(descriptor, 8, 0)) is None:
             return ArchiveFile(os.path.realpath(os.fsencode(name)), os.dup(descriptor), scratch)
-        path = os.fsencode(f"{scratch}/archive.tar")
         return ArchiveFile(path, _spooled(_pieces(descriptor), path, name), scratch)
     finally:
-        if name != STANDARD_INPUT:
-            os.close(descriptor)
+        os.close(descriptor)
+
+
+def _standard_input() -> Pieces:
+    while data := sys.stdin.buffer.read(_STEP):
+        yield data
 
 
 def _open(name: str) -> int:
-    if name == STANDARD_INPUT:
-        return sys.stdin.fileno()
     try:
         descriptor = os.open(name, _READING)
     except OSError as error:
