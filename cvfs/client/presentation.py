@@ -17,13 +17,18 @@ __all__ = ["CONTROL_ATTRIBUTE", "Observation", "View", "view_of"]
 _BLOCK = 512
 _ANYBODY_READS = 0o444
 _ANYBODY_ENTERS = 0o555
+_TRUSTED = b"trusted."
+# What the namespace of the machine itself has in /proc/self/uid_map.
+_EVERYBODY = ["0", "0", "4294967295"]
+_MAX_MAP = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """Owners, modes, variables in links (None: links are shown as they are published), attributes of the mount's own.
 
-    `owner` wins over the maps. `world_readable` lets everybody read every file and enter every directory.
+    `owner` wins over the maps. `world_readable` lets everybody read every file and enter every directory. Attributes
+    `trusted.*` are listed where somebody might read them.
     """
 
     owner: tuple[int, int] | None = None
@@ -32,6 +37,11 @@ class View:
     world_readable: bool = False
     variables: Mapping[bytes, bytes] | None = field(default_factory=dict)
     magic: MagicAttributes = field(default_factory=MagicAttributes)
+    trusted: bool = True
+
+    def names(self, attributes: Mapping[bytes, bytes]) -> list[bytes]:
+        """Which of the published attributes are listed."""
+        return sorted(name for name in attributes if self.trusted or not name.startswith(_TRUSTED))
 
     def target(self, entry: DirectoryEntry) -> bytes:
         """Target of a symbolic link."""
@@ -67,7 +77,17 @@ def view_of(settings: Settings, observed: Observation, claimer: tuple[int, int] 
         world_readable=owner.world_readable,
         variables=None if settings.view.raw_links else _variables(settings),
         magic=magic_attributes(settings, observed),
+        trusted=not _in_user_namespace(),
     )
+
+
+def _in_user_namespace() -> bool:
+    """There the kernel never lets anybody read `trusted.*`, and an overlay cannot copy what is listed and not readable."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read(_MAX_MAP).split() != _EVERYBODY
+    except OSError:
+        return False
 
 
 def _variables(settings: Settings) -> dict[bytes, bytes]:

@@ -167,7 +167,7 @@ class Volume:
     def listxattr(self, ino: int, wait: bool = True) -> list[bytes]:  # noqa: ARG002
         """Names of the magic attributes that are shown here, and of the published ones."""
         entry = self._inodes.node(ino).entry
-        return self._view.magic.names(entry, is_root=ino == ROOT) + sorted(stored_attributes(entry.xattr))
+        return self._view.magic.names(entry, is_root=ino == ROOT) + self._view.names(stored_attributes(entry.xattr))
 
     def statfs(self) -> FilesystemSize:
         """The cache as the disk, the repository's entries as inodes (FORMAT section 9.4)."""

@@ -85,3 +85,10 @@ def test_who_claims_everything(make_settings):
 def test_a_map_that_cannot_be_read_fails_the_mount(make_settings, tmp_path):
     with pytest.raises(UsageError, match="none: No such file"):
         view_of(make_settings(owner=OwnerSettings(gid_map=str(tmp_path / "none"))), OBSERVED)
+
+
+def test_what_nobody_may_read_is_not_listed():
+    """In a user namespace the kernel keeps `trusted.*` from everybody."""
+    published = {b"user.b": b"", b"trusted.a": b"", b"user.a": b""}
+    assert View().names(published) == [b"trusted.a", b"user.a", b"user.b"]
+    assert View(trusted=False).names(published) == [b"user.a", b"user.b"]

@@ -12,10 +12,15 @@ from dataclasses import dataclass
 
 from cvfs.catalog.tree import CatalogTree
 from cvfs.errors import NotFound, Unpublishable
+from cvfs.format.dirent import DirectoryEntry
+from cvfs.format.xattrs import pack, stored_attributes
 from cvfs_server.content import pack_attributes
 from cvfs_server.sources.base import DirectoryEdit, Part, Place, ScannedEntry
 from cvfs_server.sources.scan import ScanRules, TreeSource
 
+_TYPE = 0o170000
+# Access control lists name users whom a namespace does not know.
+_OUT_OF_REACH = (b"trusted.", b"security.", b"system.")
 _ORDINARY = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
 
 
@@ -23,8 +28,9 @@ _ORDINARY = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
 class OverlayRules:
     """How the layer is to be understood.
 
-    `unprivileged`: its marks are attributes `user.overlay.*`, and directories that were published keep their owners, since
-    the union showed them as the user's. Only what is below `subpath` may have been changed, everything if it is empty.
+    `unprivileged`: its marks are attributes `user.overlay.*`, and what was copied from below keeps its owner and those
+    attributes that the user could neither see nor change. Only what is below `subpath` may have been changed, everything if
+    it is empty.
     """
 
     scan: ScanRules
@@ -58,7 +64,7 @@ class OverlaySource:
                 removed.append(entry.name)
             else:
                 self._check_links(place, entry)
-                entries.append(self._owned(place, entry) if entry.is_directory else entry)
+                entries.append(self._owned(place, entry))
         return DirectoryEdit(entries, tuple(removed), complete=self._is_opaque(path))
 
     def place(self, path: bytes) -> Place:
@@ -76,7 +82,12 @@ class OverlaySource:
         """The extended attributes without those of the overlay. Raises Unpublishable."""
         if not self._rules.scan.xattrs:
             return None
-        return pack_attributes(self._upper + path, self._upper + path, self._shown)
+        packed = pack_attributes(self._upper + path, self._upper + path, self._shown)
+        row = self._copied(path)
+        if row is None:
+            return packed
+        out_of_reach = {n: v for n, v in stored_attributes(row.xattr).items() if n.startswith(_OUT_OF_REACH)}
+        return pack(stored_attributes(packed) | out_of_reach)
 
     def _shown(self, name: str) -> str | None:
         """An overlay inside of the overlay has its marks escaped by one more `overlay.`; a mark of this one is nobody's."""
@@ -103,14 +114,18 @@ class OverlaySource:
         return None
 
     def _owned(self, path: bytes, entry: ScannedEntry) -> ScannedEntry:
-        """The directory with the owner that it is published with, where nobody could have changed him."""
-        if not self._rules.unprivileged or (path and self._is_opaque(path)):
-            return entry
+        """The entry with the owner that it is published with, where nobody could have changed him."""
+        row = self._copied(path)
+        return entry._replace(uid=row.uid, gid=row.gid) if row and not (entry.mode ^ row.mode) & _TYPE else entry
+
+    def _copied(self, path: bytes) -> DirectoryEntry | None:
+        """What an ordinary user's union copied: he sees himself as its owner, and not all of its attributes."""
+        if not self._rules.unprivileged or not (path == b"" or self._mark(path, "origin") is not None):
+            return None
         try:
-            row = self._published.find(path)
+            return self._published.find(path)
         except NotFound:
-            return entry
-        return entry._replace(uid=row.uid, gid=row.gid) if row.is_directory else entry
+            return None
 
     def _check_links(self, path: bytes, entry: ScannedEntry) -> None:
         """Not the tree's matter: the kernel links whiteouts to each other wherever they are."""

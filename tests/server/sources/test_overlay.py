@@ -8,7 +8,7 @@ from published import Nothing
 
 from cvfs.errors import NotFound, Unpublishable
 from cvfs.format.dirent import DirectoryEntry, Flag
-from cvfs.format.xattrs import unpack
+from cvfs.format.xattrs import pack, unpack
 from cvfs_server.sources.overlay import OverlayRules, OverlaySource
 from cvfs_server.sources.scan import ScanRules
 
@@ -118,30 +118,44 @@ def test_a_file_that_vanishes(upper):
 
 
 class Owned:
-    """Published directories of somebody else, and one file."""
+    """Published directories of somebody else, and a file."""
+
+    ATTRIBUTES = pack({b"trusted.theirs": b"1", b"system.posix_acl_access": b"2", b"user.theirs": b"3"})
 
     def find(self, path):
-        if path not in {b"", b"/there", b"/file"}:
+        if path not in {b"", b"/there", b"/new", b"/file"}:
             raise NotFound(path)
         kind = stat.S_IFREG if path == b"/file" else stat.S_IFDIR
         flag = Flag.FILE if path == b"/file" else Flag.DIRECTORY
-        return DirectoryEntry(path[1:], kind | 0o755, 0, 0, None, 7, 8, 2, None, int(flag))
+        own = (7, 8, 2, None, int(flag), b"", self.ATTRIBUTES)
+        return DirectoryEntry(path[1:], kind | 0o755, 0, 0, None, *own)
 
 
-def test_published_directories_keep_their_owners(upper):
+def test_what_was_copied_keeps_its_owner(upper):
     """The union shows an ordinary user everything as his own: he has not taken it."""
     for name in ("there", "new", "file"):
         (upper / name).mkdir()
+    os.setxattr(upper / "there", "user.overlay.origin", b"")
+    os.setxattr(upper / "file", "user.overlay.origin", b"")
     made = source(upper, Owned())
     own = (os.getuid(), os.getgid())
     assert (made.root().uid, made.root().gid) == (7, 8)
     assert {entry.name: (entry.uid, entry.gid) for entry in made.edit(b"").entries} == {
         b"there": (7, 8),
         b"new": own,
-        b"file": own,
+        b"file": own,  # a directory now
     }
-    os.setxattr(upper / "there", OPAQUE, b"y")
-    assert {entry.uid for entry in source(upper, Owned()).edit(b"").entries} == {own[0]}
+
+
+def test_what_was_copied_keeps_attributes_out_of_reach(upper):
+    """Those that a user may set are as he left them."""
+    (upper / "file").touch()
+    os.setxattr(upper / "file", "user.mine", b"4")
+    assert unpack(source(upper, Owned()).attributes(b"/file")) == {b"user.mine": b"4"}
+    os.setxattr(upper / "file", "user.overlay.origin", b"")
+    expected = {b"trusted.theirs": b"1", b"system.posix_acl_access": b"2", b"user.mine": b"4"}
+    made = source(upper, Owned())
+    assert unpack(made.attributes(b"/file")) == unpack(made.place(b"/file").part.xattr) == expected
 
 
 @pytest.mark.parametrize("refused", ["elsewhere", "a/file", "a/bc"])
