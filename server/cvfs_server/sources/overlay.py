@@ -19,8 +19,8 @@ from cvfs_server.sources.base import DirectoryEdit, Part, Place, ScannedEntry
 from cvfs_server.sources.scan import ScanRules, TreeSource
 
 _TYPE = 0o170000
-# Access control lists name users whom a namespace does not know.
-_OUT_OF_REACH = (b"trusted.", b"security.", b"system.")
+# Access control lists name users whom a namespace does not know. Capabilities go, as with every file that is written.
+_OUT_OF_REACH = (b"trusted.", b"system.")
 _ORDINARY = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
 
 
