@@ -1,5 +1,6 @@
 """Repositories made, taken over and removed by commands: the original's flags, questions before what cannot be undone."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -172,3 +173,19 @@ def test_what_is_missing_says_what_to_do(run, site):
             assert done.exit_code != 0
             assert ".cvmfspublished" in done.stderr, (words, done.stderr)
             assert "put back" in done.stderr, (words, done.stderr)
+
+
+def test_the_list_of_what_is_offered_follows(run, site):
+    offered = Path(site.web_root, "info/v1/repositories.json")
+    run("mkfs", FQRN)
+    assert [entry["name"] for entry in json.loads(offered.read_text())["repositories"]] == [FQRN]
+    run("rmfs", "-f", FQRN)
+    assert json.loads(offered.read_text())["repositories"] == []
+
+
+def test_a_list_that_cannot_be_written_fails_nothing(run, site):
+    os.makedirs(site.web_root)
+    Path(site.web_root, "info").write_text("in the way")
+    done = run("mkfs", FQRN)
+    assert (done.exit_code, done.stderr.count("\n")) == (0, 1)
+    assert "was not updated" in done.stderr

@@ -17,6 +17,7 @@ from cvfs_server.mkfs import NewRepository, make_skeleton
 from cvfs_server.mkfs import mkfs as make_repository
 from cvfs_server.ownership import current_owner, owner_named
 from cvfs_server.removal import remove_repository
+from cvfs_server.repoinfo import update_site_info
 from cvfs_server.resign import DEFAULT_DAYS
 from cvfs_server.settings import RepositorySettings, default_settings, in_s3, load_settings, with_upstream
 from cvfs_server.site import Site
@@ -108,6 +109,7 @@ def mkfs(
         chunk_sizes=_sizes(chunk_sizes) if chunk_sizes else settings.chunk_sizes,
     )
     make_repository(site, settings, NewRepository(days, volatile=volatile, keys=keys or ""))
+    _list_repositories(site)
     _tell_new(site, settings)
 
 
@@ -161,6 +163,7 @@ def import_repository(
     settings = dataclasses.replace(settings, user=owner or current_owner().name)
     how = Adoption(keys or "", chown, new_whitelist, new_key, replicable, days)
     manifest = adopt(site, settings, how)
+    _list_repositories(site)
     write_line(f"Repository {fqrn} imported at revision {manifest.revision}; its settings: {site.configuration(fqrn)}")
 
 
@@ -203,6 +206,7 @@ def rmfs(names: tuple[str, ...], *, force: bool, preserve: bool, root: str) -> N
             print(one_line(f"cvfs-server: {place} was left: there are files of others in it"), file=sys.stderr)
         if stays and not preserve:
             print(one_line(f"cvfs-server: what is published stays in {stays}: remove it there"), file=sys.stderr)
+        _list_repositories(site)
         write_line(f"CernVM-FS repository {name} wiped out!")
 
 
@@ -228,6 +232,14 @@ def _placed(site: Site, fqrn: str, url: str | None, upstream: str | None, s3_con
     if settings.s3 and not url:
         raise UsageError("an upstream in S3 needs -w URL as well: where clients find what is in the bucket")
     return dataclasses.replace(settings, url=url or settings.url)
+
+
+def _list_repositories(site: Site) -> None:
+    """What this server offers, for monitoring; nothing depends on it, so it fails nothing."""
+    try:
+        update_site_info(site)
+    except CvfsError as error:
+        print(one_line(f"cvfs-server: warning: the list of repositories was not updated: {error}"), file=sys.stderr)
 
 
 def _tell_new(site: Site, settings: RepositorySettings) -> None:
