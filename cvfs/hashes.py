@@ -1,4 +1,4 @@
-"""Content hashes: algorithm, digest and kind of object; opens no file.
+"""Content hashes: algorithm, digest and kind of object; paths and their hashes; opens no file.
 
 A content hash names the bytes of an object *as stored*. Source: FORMAT sections 1.2, 4.1, 4.2, 5.3.
 """
@@ -147,3 +147,10 @@ def path_hash(path: bytes) -> tuple[int, int]:
 def parent_path(path: bytes) -> bytes:
     """The path up to the last slash: `/foo` has the parent `` (section 5.3)."""
     return path[: path.rindex(b"/")] if path else b""
+
+
+def as_path(path: str | bytes) -> bytes:
+    """An absolute path the way catalogs name it: no trailing slash, the root empty."""
+    raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+    parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
+    return b"".join(b"/" + part for part in parts)

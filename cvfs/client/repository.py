@@ -27,7 +27,7 @@ from cvfs.client.snapshot_tree import SnapshotTree
 from cvfs.errors import FormatError, IsADirectory, NotADirectory, NotALink, NotFound, StoreFull
 from cvfs.format.dirent import DirectoryEntry
 from cvfs.format.xattrs import stored_attributes
-from cvfs.hashes import ContentHash
+from cvfs.hashes import ContentHash, as_path
 from cvfs.store.base import Contents, Wanted
 
 log = logging.getLogger(__name__)
@@ -299,13 +299,6 @@ class _RepositoryFile(io.RawIOBase):
                 os.close(self._open.pop(next(iter(self._open))))
             self._open[piece.offset] = self._contents.open(piece.wanted)
         return self._open[piece.offset]
-
-
-def as_path(path: Path) -> bytes:
-    """An absolute path the way catalogs name it: no trailing slash, the root empty."""
-    raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
-    parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
-    return b"".join(b"/" + part for part in parts)
 
 
 def _shown(path: bytes) -> str:

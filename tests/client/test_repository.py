@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cvfs.client.repository import Repository, as_path
+from cvfs.client.repository import Repository
 from cvfs.errors import (
     CorruptObject,
     FormatError,
@@ -26,7 +26,7 @@ from cvfs.errors import (
     Unreachable,
     UsageError,
 )
-from cvfs.hashes import ContentHash, ObjectKind
+from cvfs.hashes import ContentHash, ObjectKind, as_path
 
 FIXTURES = ("tiny.example.org", "tiny-shake128.example.org")
 

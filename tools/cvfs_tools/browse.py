@@ -11,9 +11,10 @@ from typing import Any
 
 import click
 
-from cvfs.client.repository import Repository, as_path
+from cvfs.client.repository import Repository
 from cvfs.errors import IsADirectory, UsageError
 from cvfs.format.dirent import DirectoryEntry
+from cvfs.hashes import as_path
 from cvfs_tools.repository_options import repository_options, settings
 from cvfs_tools.running import shown, write_line
 

@@ -13,9 +13,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from cvfs.client.repository import as_path
 from cvfs.errors import CvfsError, Locked, UsageError
 from cvfs.format.signature import load_public_key
+from cvfs.hashes import as_path
 from cvfs_server.check.check import CheckOptions
 from cvfs_server.check.check import check as check_repository
 from cvfs_server.check.every import due_repositories, note_check

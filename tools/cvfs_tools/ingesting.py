@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from cvfs.client.repository import as_path
 from cvfs.errors import FormatError, UsageError
-from cvfs.hashes import Algorithm
+from cvfs.hashes import Algorithm, as_path
 from cvfs_server.grafting import GraftForm, graft_of, read_graft, regular_files, write_graft
 from cvfs_server.publish_archive import ArchiveOptions, publish_archive
 from cvfs_server.settings import load_settings

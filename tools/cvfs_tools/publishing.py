@@ -5,8 +5,8 @@ import sys
 
 import click
 
-from cvfs.client.repository import as_path
 from cvfs.errors import UsageError
+from cvfs.hashes import as_path
 from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.publish_tree import TreeOptions, publish_tree
 from cvfs_server.site import Site
