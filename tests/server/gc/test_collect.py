@@ -20,6 +20,8 @@ from cvfs_server.statistics import place, read_table
 from cvfs_server.status import read_status
 from cvfs_server.storage.local import LocalStorage
 from cvfs_server.tags import remove_tags
+from cvfs_server.transaction.layout import Layout
+from cvfs_server.transaction.record import Record, create_record, remove_record
 
 
 def _roots(past, *revisions):
@@ -241,6 +243,18 @@ def test_what_is_checked_out_is_kept(past):
     mark.unlink()
     past.collect()
     assert not wanted <= past.objects()
+
+
+def test_the_base_of_an_open_transaction_is_kept(past):
+    old = _roots(past, 4)[0]
+    wanted = past.closure(old)
+    layout = Layout.of(past.own.site, past.own.settings)
+    create_record(layout, Record(str(old), "", 0, 0))
+    past.collect()
+    assert wanted <= past.objects()
+    remove_record(layout)
+    past.collect()
+    assert old.path not in past.objects()
 
 
 class TestOrphans:
