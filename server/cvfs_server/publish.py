@@ -8,11 +8,13 @@ import dataclasses
 import time
 from collections.abc import Callable
 
+from cvfs.errors import CvfsError
 from cvfs.hashes import ContentHash
 from cvfs.history import Tag, advance
 from cvfs_server.branches import Checkout, check_branch_tag, checked_out, release_branch
 from cvfs_server.draft import Base, Contribution, Draft, balance_draft, build_draft
 from cvfs_server.expiry import expiry_warning
+from cvfs_server.gc.collect import collect_if_due
 from cvfs_server.keys import check_keys
 from cvfs_server.limits import check_catalogs
 from cvfs_server.merge import merge
@@ -46,16 +48,26 @@ def publish(site: Site, fqrn: str, open_source: OpenSource, options: PublishOpti
         contribution = open_source(base)
         draft = balance_draft(base, build_draft(base, contribution, tally), tally)
         check_catalogs(tally.catalogs, settings.limits, options.warn)
+        base, latest = (base, draft) if checkout else _catch_up(base, draft, options)
         # Before the lock: under it only what is new since then is flushed, or asked for.
         publisher.storage.sync()
         with switching(settings, "publish"):
-            final = _land(base, draft, checkout, options)
+            final = _land(base, latest, checkout, options)
             if final is draft:
                 contribution.done(draft.root.content)
     record_publish(settings, tally.statistics(final.version.revision), started)
+    _collect_garbage(site, fqrn, options)
     if warning := expiry_warning(site, settings, time.time()):
         options.warn(warning)
     return _report(fqrn, final, tally, time.monotonic() - began)
+
+
+def _collect_garbage(site: Site, fqrn: str, options: PublishOptions) -> None:
+    """If it is due. What fails there does not undo what is published."""
+    try:
+        collect_if_due(site, fqrn)
+    except CvfsError as error:
+        options.warn(f"{fqrn} is published, but its garbage was not collected: {error}")
 
 
 def _start(repository: PublishedRepository, checkout: Checkout | None, options: PublishOptions) -> ContentHash:
@@ -72,6 +84,16 @@ def _check_tags(repository: PublishedRepository, checkout: Checkout | None, opti
     else:
         keep_automatic_since(repository.settings.auto_tag_timespan, 0)
         check_new_tag(history, options.tag, repository.manifest.root_catalog)
+
+
+def _catch_up(base: Base, draft: Draft, options: PublishOptions) -> tuple[Base, Draft]:
+    """The draft on what is published by now, so that little is left for the time of the lock. Raises Conflict."""
+    opened = base.repository
+    present = PublishedRepository.open(opened.site, opened.settings.fqrn, base.publisher.storage)
+    if present.manifest.root_catalog == base.tree.root_hash:
+        return base, draft
+    now = Base(present, present.tree(base.publisher.scratch), base.publisher)
+    return now, _rebase(base, draft, present, options)
 
 
 def _land(base: Base, draft: Draft, checkout: Checkout | None, options: PublishOptions) -> Draft:

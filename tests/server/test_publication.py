@@ -71,3 +71,24 @@ def test_direct_io(own):
     own.publish()
     assert _row(own, b"/log").is_direct_io
     assert own.check() == []
+
+
+def test_garbage_is_collected_after_a_publish(new_repository):
+    always = "2100-01-01"
+    own = new_repository(auto_gc=True, auto_gc_lapse=always, auto_gc_timespan=always, auto_tag=False)
+    roots = []
+    for text in ("first", "second", "third"):
+        (own.tree / "file").write_text(text)
+        own.publish()
+        roots.append(own.manifest().root_catalog.path)
+    # trunk-previous names the second one.
+    assert [(own.storage / root).exists() for root in roots] == [False, True, True]
+    assert [finding for finding in own.check() if not finding.is_warning] == []
+
+
+def test_a_collection_that_fails_does_not_undo_the_publish(new_repository):
+    own, said = new_repository(auto_gc=True, auto_gc_timespan="soon"), []
+    (own.tree / "file").write_text("text")
+    assert own.publish(warn=said.append).revision == 2
+    assert len(said) == 1
+    assert "is published, but its garbage was not collected: " in said[0]
