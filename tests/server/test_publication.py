@@ -73,9 +73,14 @@ def test_direct_io(own):
     assert own.check() == []
 
 
+def _configure(own, *lines):
+    with open(own.site.configuration(own.fqrn), "a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
 def test_garbage_is_collected_after_a_publish(new_repository):
-    always = "2100-01-01"
-    own = new_repository(auto_gc=True, auto_gc_lapse=always, auto_gc_timespan=always, auto_tag=False)
+    own = new_repository(auto_gc=True, auto_tag=False)
+    _configure(own, "CVMFS_AUTO_GC_LAPSE=2100-01-01", "CVMFS_AUTO_GC_TIMESPAN=2100-01-01")
     roots = []
     for text in ("first", "second", "third"):
         (own.tree / "file").write_text(text)
@@ -87,7 +92,8 @@ def test_garbage_is_collected_after_a_publish(new_repository):
 
 
 def test_a_collection_that_fails_does_not_undo_the_publish(new_repository):
-    own, said = new_repository(auto_gc=True, auto_gc_timespan="soon"), []
+    own, said = new_repository(auto_gc=True), []
+    _configure(own, "CVMFS_AUTO_GC_TIMESPAN=soon")
     (own.tree / "file").write_text("text")
     assert own.publish(warn=said.append).revision == 2
     assert len(said) == 1
