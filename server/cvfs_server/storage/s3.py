@@ -88,7 +88,7 @@ class S3Storage:
             return False
         body = data if isinstance(data, bytes) else bytes(data)
         etag = self.bucket.put(self.key(path), body, _md5(body), _OBJECT)
-        self._written.put(path, len(body), etag)
+        self._acknowledged(Acknowledged(path, len(body), etag))
         return True
 
     def start_upload(self) -> "S3Upload":
@@ -104,7 +104,7 @@ class S3Storage:
             return False
         key = self.key(path)
         etag = self._put_parts(key, file, size) if size >= _PARTS_FROM else self.bucket.put(key, file, md5, _OBJECT)
-        self._written.put(path, size, etag)
+        self._acknowledged(Acknowledged(path, size, etag))
         return True
 
     def replace(self, path: str, data: Bytes) -> None:
@@ -156,6 +156,8 @@ class S3Storage:
 
         Raises StoreError, naming one that it lost.
         """
+        if not self.publisher:
+            return
         for batch in self._written.batches():
             groups: dict[str, list[Listed]] = {}
             for put in batch:
@@ -171,6 +173,13 @@ class S3Storage:
     @property
     def _written(self) -> Written:
         return Written(f"{self.staging}/{self.publisher or 'nobody'}.s3")
+
+    def _acknowledged(self, put: Acknowledged) -> None:
+        """Written down for `sync`; asked for at once if it is nobody's, whose record nobody would clear away."""
+        if self.publisher:
+            self._written.put(*put)
+        else:
+            self._confirm([self._expected(put)])
 
     def _has_whole(self, path: str, size: int) -> bool:
         """Whether it is there already; not asked with CVMFS_S3_PEEK_BEFORE_PUT=no."""

@@ -281,6 +281,17 @@ def test_an_object_that_changed_behind_our_back_is_found_out(new_s3):
         storage.sync()
 
 
+def test_what_nobody_in_particular_puts_is_asked_for_at_once(relayed, relay):
+    storage = relayed(MAX_RETRIES=0).staged_by("")
+    relay.only("lie", "PUT", times=1)
+    with pytest.raises(StoreError, match="acknowledged it and does not have it"):
+        storage.put(PATH, b"content")
+    storage.put(PATH, b"content")
+    storage.discard(PATH)
+    # It is not remembered for ever.
+    storage.sync()
+
+
 def test_a_document_that_was_acknowledged_and_dropped_is_found_out(relayed, relay):
     storage = relayed(MAX_RETRIES=1)
     storage.replace(".cvmfspublished", b"old")

@@ -1,28 +1,39 @@
 """A repository in S3 under faults: a publish is whole, or the old revision stands and the next one is whole; nothing is
 signed that is not stored."""
 
+import dataclasses
+import itertools
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from processes import ENVIRONMENT
 
 from cvfs.compression import ZLIB
 from cvfs.errors import StoreError
 from cvfs.format.signature import load_public_key
 from cvfs.hashes import ContentHash
 from cvfs.store.base import fetch_document
+from cvfs_server import ingest
 from cvfs_server.check.check import CheckOptions, check
+from cvfs_server.gc.collect import GcOptions, collect
+from cvfs_server.gc.preserved import Keeping
 from cvfs_server.mkfs import mkfs
 from cvfs_server.publication import PublishOptions
 from cvfs_server.publish_tree import publish_tree
 from cvfs_server.repository import MANIFEST, PublishedRepository
+from cvfs_server.rollback import rollback
 from cvfs_server.settings import default_settings, in_s3
 from cvfs_server.site import Site
 from cvfs_server.storage import bucket as requests
 from cvfs_server.storage.choice import storage_of
 
 FILES = 6
+SERVER = (sys.executable, "-c", "from cvfs_tools.server_command import main; main(prog_name='cvfs-server')")
 
 
 class InS3:
@@ -38,6 +49,8 @@ class InS3:
         self.site = Site(str(directory / "site"))
         self.go(directly=True)
         settings = default_settings(self.site, self.fqrn)
+        # Such tags would keep every revision from being collected.
+        settings = dataclasses.replace(settings, auto_tag=False)
         self.settings = in_s3(settings, str(self._file), server.public_url)
         mkfs(self.site, self.settings)
 
@@ -68,6 +81,10 @@ class InS3:
         scratch = self.directory / "scratch"
         scratch.mkdir(exist_ok=True)
         return list(check(repository.storage, repository.manifest, options, str(scratch)))
+
+    def damage(self) -> list[object]:
+        """The same without warnings."""
+        return [finding for finding in self.check() if not finding.is_warning]
 
     def holds(self, text: str) -> bool:
         """Whether every file of a tree is stored."""
@@ -140,23 +157,99 @@ def test_troubles_that_stay_leave_the_old_revision(repository, relay, fault):
     repository.go(directly=True)
     assert repository.manifest() == before
     # A manifest that never arrived leaves a reflog that knows of it already.
-    assert [finding for finding in repository.check() if not finding.is_warning] == []
+    assert repository.damage() == []
     assert repository.publish(workers=1).revision == 3
     assert repository.check() == []
     assert repository.holds("new")
 
 
-def test_many_files_go_through_worker_processes(repository, relay):
+def test_many_files_go_through_worker_processes(repository, relay, monkeypatch):
     """What they put is asked for as well."""
+    monkeypatch.setattr(ingest, "INLINE_FILES", 20)
     repository.go(directly=False, MAX_RETRIES=1)
-    for number in range(140):
+    for number in range(40):
         (repository.tree / f"many{number}").write_text(f"{number}")
-    relay.only("lie", "PUT", first=70, times=1)
+    relay.only("lie", "PUT", first=15, times=1)
     before = repository.manifest()
     with pytest.raises(StoreError, match="acknowledged it and does not have it"):
         repository.publish(workers=2)
     assert len(relay.spoiled) == 1
     assert repository.manifest() == before
+
+
+@pytest.mark.parametrize("fault", [("lie", "PUT", {"objects": False}), ("503", "PUT", {})], ids=str)
+def test_a_rollback_is_whole_or_not_at_all(repository, relay, fault):
+    repository.write("new")
+    repository.publish(tag="new")
+    before = repository.manifest()
+    repository.go(directly=False, MAX_RETRIES=0)
+    kind, method, when = fault
+    relay.only(kind, method, **when)
+    with pytest.raises(StoreError):
+        rollback(repository.site, repository.fqrn)
+    assert relay.spoiled
+    repository.go(directly=True)
+    assert repository.manifest() == before
+    assert repository.damage() == []
+    rollback(repository.site, repository.fqrn)
+    assert repository.check() == []
+    assert repository.holds("old")
+
+
+def _collect(repository):
+    return collect(repository.site, repository.fqrn, GcOptions(Keeping(revisions=0), workers=1))
+
+
+@pytest.mark.parametrize("fault", [("503", "POST"), ("lie", "PUT")], ids="-".join)
+def test_a_collection_that_failed_is_finished_by_the_next(repository, relay, fault):
+    for text in ("older", "new"):
+        repository.write(text)
+        repository.publish()
+    stored = len(list(storage_of(repository.settings).objects()))
+    repository.go(directly=False, MAX_RETRIES=0)
+    kind, method = fault
+    relay.fault = lambda request: kind if request.method == method and "/data/" not in request.path else ""
+    with pytest.raises(StoreError):
+        _collect(repository)
+    assert relay.spoiled
+    repository.go(directly=True)
+    assert repository.damage() == []
+    _collect(repository)
+    # The signed digest of the reflog is that of before the collection.
+    assert repository.damage() == []
+    assert repository.holds("new")
+    assert len(list(storage_of(repository.settings).objects())) < stored - FILES
+
+
+@pytest.mark.parametrize(
+    "when", [("PUT", True, 1), ("PUT", True, FILES), ("PUT", False, 1), ("HEAD", True, FILES)], ids=str
+)
+def test_a_killed_publish_is_cleared_away_by_the_next(repository, relay, when):
+    method, objects, number = when
+    before, met = repository.manifest(), itertools.count(1)
+    repository.go(directly=False)
+    repository.write("new")
+    started: list[subprocess.Popen[bytes]] = []
+
+    def kill(request):
+        wanted = request.is_object if objects else request.is_manifest
+        if request.method == method and wanted and next(met) == number:
+            os.kill(started[0].pid, signal.SIGKILL)
+            return "reset"
+        return ""
+
+    relay.fault = kill
+    command = [*SERVER, "publish", "--root", repository.site.root, "--from", repository.tree, repository.fqrn]
+    with subprocess.Popen(list(map(str, command)), env=ENVIRONMENT) as process:
+        started.append(process)
+        assert process.wait(100) == -signal.SIGKILL
+    repository.go(directly=True)
+    assert repository.manifest() == before
+    assert repository.damage() == []
+    assert repository.publish(workers=1).revision == 3
+    assert repository.check() == []
+    assert repository.holds("new")
+    assert list(Path(repository.settings.s3.staging).rglob("*")) == []
 
 
 def test_nothing_is_left_over(repository):
