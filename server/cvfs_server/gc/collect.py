@@ -32,7 +32,7 @@ from cvfs_server.gc.condemned import (
     write_list,
 )
 from cvfs_server.gc.inventory import PARTS, Inventory
-from cvfs_server.gc.orphans import add_orphans
+from cvfs_server.gc.orphans import add_orphans, content_at
 from cvfs_server.gc.preserved import (
     Keeping,
     Snapshot,
@@ -170,6 +170,7 @@ class Collection:
         self._doomed = CatalogWalk(reading, options.workers, options.warn, self._preserved)
         self._sweep = Sweep(settings, self._storage, self._area, self._marks, options.deleted)
         self._condemned = 0
+        self._condemned_bytes: int | None = None
 
     def close(self) -> None:
         """End the workers, give up the files."""
@@ -178,7 +179,7 @@ class Collection:
 
     def numbers(self) -> GcNumbers:
         """What was done so far, for the statistics."""
-        return GcNumbers(self._preserved.catalogs, self._doomed.catalogs, self._condemned)
+        return GcNumbers(self._preserved.catalogs, self._doomed.catalogs, self._condemned, self._condemned_bytes)
 
     def run(self) -> GcReport:
         """The whole."""
@@ -222,7 +223,15 @@ class Collection:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         self._condemned = write_list(path, self._list())
+        if self._settings.extended_gc_stats:
+            self._condemned_bytes = self._stored_bytes(path)
         return path, snapshot
+
+    def _stored_bytes(self, path: str) -> int:
+        """The length of everything on a list; the whole storage has to be listed for that."""
+        listed = CondemnedList.open(path)
+        sizes = ((content_at(place), size) for place, size in self._storage.objects())
+        return sum(size for content, size in sizes if listed and content and _is_listed(listed, content, set()))
 
     def _snapshot(self) -> Snapshot:
         snapshot = take_snapshot(self._site, self._settings, self._scratch)

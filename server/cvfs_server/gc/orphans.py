@@ -34,7 +34,7 @@ def _list(storage: Storage, since: float, found: Inventory) -> None:
     found.start()
     records: list[bytes] = []
     for place, _ in storage.objects(since):
-        content = _content(place)
+        content = content_at(place)
         if content:
             records.append(record_of(content.digest, content.algorithm, content.kind))
         if len(records) >= _AT_ONCE:
@@ -43,7 +43,7 @@ def _list(storage: Storage, since: float, found: Inventory) -> None:
     found.add(records)
 
 
-def _content(place: str) -> ContentHash | None:
+def content_at(place: str) -> ContentHash | None:
     """The object that lies at a place; what has no such name is nobody's business."""
     parts = _PLACE.fullmatch(place)
     if not parts or parts[3] not in _KINDS:

@@ -335,3 +335,13 @@ def test_it_is_written_down(past):
     row = dict(zip(table.columns, table.rows[0], strict=True))
     assert row["success"] == 1
     assert row["n_condemned_objects"] > 0
+
+
+def test_the_bytes_of_what_goes_are_counted_on_request(past):
+    with open(past.own.site.configuration(past.own.fqrn), "a", encoding="utf-8") as file:
+        file.write("CVMFS_EXTENDED_GC_STATS=true\n")
+    before = sum((past.own.storage / path).stat().st_size for path in past.objects())
+    past.collect()
+    after = sum((past.own.storage / path).stat().st_size for path in past.objects())
+    table = read_table(place(past.own.settings), "gc_statistics")
+    assert dict(zip(table.columns, table.rows[0], strict=True))["sz_condemned_bytes"] == before - after > 0
