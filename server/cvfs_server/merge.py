@@ -38,6 +38,13 @@ def merge(base: CatalogTree, mine: CatalogTree, theirs: CatalogTree) -> Source:
     return _Merged(base, mine, plan)
 
 
+def difference(base: CatalogTree, mine: CatalogTree) -> Source:
+    """What was changed from `base` to `mine`, entry by entry, to be published on `base`. Raises StoreError."""
+    plan = _Plan(base, mine, base)
+    plan.make()
+    return _Merged(base, mine, plan, whole=False)
+
+
 class _Name(NamedTuple):
     """What one revision says of a path; `together` are all names of the same file in its directory."""
 
@@ -61,10 +68,11 @@ class _Name(NamedTuple):
 class _Merged(KnownSource):
     """Planned edits where all three sides differ, and those from `base` to `mine` everywhere else."""
 
-    def __init__(self, base: CatalogTree, mine: CatalogTree, plan: "_Plan") -> None:
+    def __init__(self, base: CatalogTree, mine: CatalogTree, plan: "_Plan", *, whole: bool = True) -> None:
         self._base = base
         self._mine = mine
         self._plan = plan
+        self._whole = whole
 
     def root(self) -> ScannedEntry | None:
         return self._plan.root
@@ -75,7 +83,7 @@ class _Merged(KnownSource):
             return planned
         if not _is_directory(self._base, path):
             edit = published_directory(self._mine, path)
-            return edit._replace(entries=[_whole_if_nested(self._mine, path, entry) for entry in edit.entries])
+            return edit._replace(entries=[self._entry(path, entry, None) for entry in edit.entries])
         return self._difference(path)
 
     def _difference(self, path: bytes) -> DirectoryEdit:
@@ -85,12 +93,13 @@ class _Merged(KnownSource):
         changed = [name.row for key, name in after.items() if self._is_touched(before.get(key), name)]
         removed = tuple(sorted(before.keys() - after.keys()))
         entries = known_entries(self._mine, path, changed)
-        for index, entry in enumerate(entries):
-            # Where only one side has a nested catalog, rows have to move.
-            old = before.get(entry.name)
-            if old is None or not old.is_directory or old.row.is_mountpoint:
-                entries[index] = _whole_if_nested(self._mine, path, entry)
+        entries = [self._entry(path, entry, before.get(entry.name)) for entry in entries]
         return DirectoryEdit(entries, removed, complete=False)
+
+    def _entry(self, path: bytes, entry: ScannedEntry, before: _Name | None) -> ScannedEntry:
+        # Where only one side has a nested catalog, rows have to move.
+        replaces_rows = before is not None and before.is_directory and not before.row.is_mountpoint
+        return entry if replaces_rows or not self._whole else _whole_if_nested(self._mine, path, entry)
 
     def _is_touched(self, before: _Name | None, after: _Name) -> bool:
         return not _is_same(before, after) or (after.is_directory and self._plan.touched_here(after.path))

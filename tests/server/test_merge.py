@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from cvfs.catalog.tree import CatalogTree
 from cvfs.errors import Conflict
 from cvfs.hashes import ContentHash, ObjectKind
+from cvfs_server.draft import Base, Contribution, build_draft
+from cvfs_server.lock import is_free
+from cvfs_server.merge import difference, merge
+from cvfs_server.publication import PublishOptions, Tally
+from cvfs_server.publishers import registered
+from cvfs_server.repository import PublishedRepository
+from cvfs_server.sources.scan import TreeSource, scan_rules
 
 SHAPE = (
     "d/e/file",
@@ -244,3 +252,113 @@ def test_a_base_that_is_still_the_present_revision(own):
     (own.tree / "new").touch()
     report = own.publish(base=ContentHash.parse(str(own.manifest().root_catalog), ObjectKind.CATALOG))
     assert (report.added, report.revision) == (1, 3)
+
+
+def drafted(own, base, tree):
+    """The root of a draft that nobody publishes."""
+    with registered(own.settings, "test") as publisher:
+        repository = PublishedRepository.open(own.site, own.fqrn, publisher.storage)
+        on = Base(repository, repository.tree_of(base, publisher.scratch), publisher)
+        contribution = Contribution(TreeSource(os.fsencode(tree), scan_rules(own.settings)))
+        return build_draft(on, contribution, Tally(PublishOptions())).root.content
+
+
+class Asked:
+    """Notes which catalogs are opened."""
+
+    def __init__(self, source):
+        self.source, self.opened = source, []
+
+    def open_catalog(self, nested, *, wait=True):
+        self.opened.append(nested.path)
+        return self.source.open_catalog(nested, wait=wait)
+
+    def renew(self, nested):
+        self.source.renew(nested)
+
+
+def revisions(own, scratch, *roots):
+    """The catalogs of revisions, and what notes their use."""
+    repository = PublishedRepository.open(own.site, own.fqrn)
+    scratch.mkdir()
+    asked = [Asked(repository.catalogs(str(scratch))) for _ in roots]
+    return [
+        CatalogTree(root.as_kind(ObjectKind.CATALOG), 0, source) for root, source in zip(roots, asked, strict=True)
+    ], asked
+
+
+def entries(source, path=b""):
+    """Everything that a source says, by path."""
+    edit, found = source.edit(path), {}
+    for entry in edit.entries:
+        found[path + b"/" + entry.name] = entry
+        if entry.is_directory and entry.whole is None:
+            found.update(entries(source, path + b"/" + entry.name))
+    return found | {path + b"/" + name: None for name in edit.removed}
+
+
+def test_only_catalogs_that_both_changed_are_looked_into(own, tmp_path):
+    for name in ("k", "l"):
+        (own.tree / name).mkdir()
+        (own.tree / name / ".cvmfscatalog").touch()
+    base = own.publish() and own.manifest().root_catalog
+    roots = []
+    for name in ("k/mine", "l/theirs"):
+        tree = tmp_path / name[2:]
+        subprocess.run(["cp", "-a", str(own.tree), str(tree)], check=True)
+        (tree / name).touch()
+        roots.append(drafted(own, base, tree))
+    trees, asked = revisions(own, tmp_path / "scratch", base, *roots)
+    found = entries(merge(*trees))
+    assert found.keys() == {b"/k"}
+    assert found[b"/k"].whole.content == trees[1].governing(b"/k").content
+    # The counters of the one that is taken over are all that is needed.
+    assert [set(source.opened) for source in asked] == [{b""}, {b"", b"/k"}, {b""}]
+
+
+def test_a_difference_is_told_in_full(own, tmp_path):
+    base = own.manifest().root_catalog
+    (own.tree / "n/m/new").touch()
+    (own.tree / "new").mkdir()
+    (own.tree / "new/.cvmfscatalog").touch()
+    (own.tree / "top").unlink()
+    own.publish()
+    trees, _ = revisions(own, tmp_path / "scratch", base, own.manifest().root_catalog)
+    found = entries(difference(*trees))
+    assert found.keys() == {b"/n", b"/n/m", b"/n/m/new", b"/new", b"/new/.cvmfscatalog", b"/top"}
+    assert found[b"/top"] is None
+    assert entries(difference(trees[0], trees[0])) == {}
+
+
+def test_the_lock_is_not_held_while_revisions_are_merged(sides, monkeypatch):
+    free = []
+
+    def noticed(*trees):
+        free.append(is_free(f"{sides.own.settings.spool}/publish.lock"))
+        return merge(*trees)
+
+    monkeypatch.setattr("cvfs_server.publish.merge", noticed)
+    write("d/a")(sides.mine)
+    write("d/b")(sides.theirs)
+    assert sides.publish().revision == 4
+    assert free == [True]
+
+
+def test_what_is_published_after_that_is_merged_under_the_lock(sides, monkeypatch):
+    free, first = [], []
+
+    def noticed(*trees):
+        free.append(is_free(f"{sides.own.settings.spool}/publish.lock"))
+        if not first:
+            first.append(True)
+            write("d/c")(sides.theirs)
+            sides.own.publish(sides.theirs)
+        return merge(*trees)
+
+    monkeypatch.setattr("cvfs_server.publish.merge", noticed)
+    write("d/a")(sides.mine)
+    write("d/b")(sides.theirs)
+    assert sides.publish().revision == 5
+    assert free == [True, False]
+    with sides.own.open() as newest:
+        assert {row.name for row in newest.tree.listing(b"/d")} >= {b"a", b"b", b"c"}

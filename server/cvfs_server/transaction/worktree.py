@@ -10,7 +10,7 @@ import os
 from cvfs.catalog.tree import CatalogTree
 from cvfs.hashes import ContentHash
 from cvfs_server.draft import Base, Contribution, build_draft
-from cvfs_server.merge import merge
+from cvfs_server.merge import difference
 from cvfs_server.publication import PublishOptions, Tally
 from cvfs_server.publishers import registered
 from cvfs_server.repository import PublishedRepository
@@ -50,7 +50,7 @@ def contribution(layout: Layout, record: Record, base: Base, options: PublishOpt
     # The difference is told in full when it is published.
     silent = dataclasses.replace(options, report=lambda _kind, _path: None)
     result = build_draft(shown, changes, Tally(silent), base.tree).root
-    return Contribution(merge(base.tree, repository.tree_of(result.content, publisher.scratch), base.tree))
+    return Contribution(difference(base.tree, repository.tree_of(result.content, publisher.scratch)))
 
 
 def draft_template(
