@@ -4,7 +4,6 @@ Source: FORMAT sections 2.3, 5.1, 6.
 """
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from cvfs.store.verified import Verified
 from cvfs.trust import MANIFEST_NAME, MANIFEST_SIGNATURE
 from cvfs_server.catalogs.objects import CatalogObjects
 from cvfs_server.keys import read_key_file
+from cvfs_server.scratch import scratch_directory
 from cvfs_server.settings import RepositorySettings, load_settings
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory
@@ -111,5 +111,5 @@ def fetch_manifest(storage: Storage) -> bytes:
 def reading(settings: RepositorySettings) -> Iterator[str]:
     """A scratch directory for one who only looks, beside any publisher; it vanishes."""
     make_directory(settings.spool)
-    with tempfile.TemporaryDirectory(prefix="read.", dir=settings.spool) as scratch:
+    with scratch_directory(settings.spool, "read.") as scratch:
         yield scratch
