@@ -83,10 +83,13 @@ def take_snapshot(site: Site, settings: RepositorySettings, scratch: str) -> Sna
 
 
 def _bases(site: Site, settings: RepositorySettings) -> tuple[ContentHash, ...]:
-    transaction = read_record(Layout.of(site, settings))
-    checkout = checked_out(settings)
-    found = (transaction and transaction.base_hash, checkout and checkout.root)
-    return tuple(base for base in found if base)
+    found: list[ContentHash] = []
+    if transaction := read_record(Layout.of(site, settings)):
+        # What a template's copy made is in no reflog yet.
+        found += (transaction.base_hash, transaction.shown)
+    if checkout := checked_out(settings):
+        found.append(checkout.root)
+    return tuple(found)
 
 
 def fetch_reflog(store: Store, path: str) -> None:

@@ -15,6 +15,7 @@ from cvfs_server.gc.collect import collect_if_due
 from cvfs_server.keys import load_private_key
 from cvfs_server.lock import publisher_lock
 from cvfs_server.publishers import registered
+from cvfs_server.repository import PublishedRepository
 from cvfs_server.settings import load_settings
 from cvfs_server.statistics import place, read_table
 from cvfs_server.status import read_status
@@ -255,6 +256,25 @@ def test_the_base_of_an_open_transaction_is_kept(past):
     remove_record(layout)
     past.collect()
     assert old.path not in past.objects()
+
+
+def test_so_is_what_it_began_with_as_a_draft(past):
+    """A template's copy: its catalogs are in no reflog, and orphans to anybody who does not ask."""
+    base = _roots(past, 0)[0]
+    with registered(past.own.settings, "template") as publisher:
+        objects = PublishedRepository.open(past.own.site, past.own.fqrn, publisher.storage).catalogs(publisher.scratch)
+        path = objects.inflate(base)
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE properties SET value = 77 WHERE key = 'revision'")
+        connection.close()
+        draft = objects.store(path).content
+    layout = Layout.of(past.own.site, past.own.settings)
+    create_record(layout, Record(str(base), "", 0, 0, str(draft)))
+    past.collect(orphans_before=time.time() + 10)
+    assert draft.path in past.objects()
+    remove_record(layout)
+    past.collect(orphans_before=time.time() + 10)
+    assert draft.path not in past.objects()
 
 
 class TestOrphans:
