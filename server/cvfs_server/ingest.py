@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 from cvfs.errors import StoreError
 from cvfs_server import batches
 from cvfs_server.batches import BATCH_BYTES, BATCH_FILES, BatchReader, PackedContents, Places
-from cvfs_server.changes import DirectoryChanges
+from cvfs_server.changes import Change, DirectoryChanges
 from cvfs_server.content import Content, StorageForm
 from cvfs_server.sources.base import Place, Source
 from cvfs_server.sources.dirtab import is_native
@@ -59,21 +59,22 @@ class _Waiting:
 class _Batch:
     """Files that travel together, and who waits for each of them: all names of one file get what was read once."""
 
-    __slots__ = ("askers", "places", "size")
+    __slots__ = ("askers", "files_left", "places", "size_left")
 
-    def __init__(self) -> None:
+    def __init__(self, files: int, size: int) -> None:
         self.places: Places = []
         self.askers: list[tuple[_Waiting, tuple[int, ...]]] = []
-        self.size = 0
+        self.files_left = files
+        self.size_left = size
 
-    def add(self, place: Place | None, size: int, asker: tuple[_Waiting, tuple[int, ...]]) -> None:
+    def add(self, place: Place | None, size: int, asker: tuple[_Waiting, tuple[int, ...]]) -> bool:
+        """Whether it is full now."""
         self.places.append(place)
         self.askers.append(asker)
-        self.size += size
         asker[0].missing += 1
-
-    def is_full(self, files: int, size: int) -> bool:
-        return len(self.places) >= files or self.size >= size
+        self.files_left -= 1
+        self.size_left -= size
+        return self.files_left <= 0 or self.size_left <= 0
 
     def deliver(self, contents: list[Content]) -> None:
         for (waiting, indices), content in zip(self.askers, contents, strict=True):
@@ -94,7 +95,7 @@ class Ingest:
         self._source = source
         self._workers = workers or max(2, os.cpu_count() or 1)
         self._pool: ProcessPoolExecutor | None = None
-        self._batch = _Batch()
+        self._batch = self._new_batch()
         self._running = 0
         self._done: queue.SimpleQueue[_Running] = queue.SimpleQueue()
         self._window: deque[_Waiting] = deque()
@@ -130,20 +131,16 @@ class Ingest:
             if change.entry.group:
                 groups.setdefault(change.entry.group, []).append(index)
             else:
-                self._ask(waiting, (index,))
+                self._ask(waiting, (index,), change)
         for indices in groups.values():
-            self._ask(waiting, tuple(indices))
+            self._ask(waiting, tuple(indices), directory.changes[indices[0]])
 
-    def _ask(self, waiting: _Waiting, indices: tuple[int, ...]) -> None:
-        path, entry = waiting.directory.changes[indices[0]].path, waiting.directory.changes[indices[0]].entry
-        place = None if entry.generated else self._source.place(path)
-        if place and is_native(path):
+    def _ask(self, waiting: _Waiting, indices: tuple[int, ...], change: Change) -> None:
+        entry = change.entry
+        place = None if entry.generated else self._source.place(change.path)
+        if place and self._form.external and is_native(change.path):
             place = place._replace(native=True)
-        self._batch.add(place, entry.size, (waiting, indices))
-        if self._pool is None:
-            if self._batch.is_full(INLINE_FILES + 1, INLINE_BYTES):
-                self._send()
-        elif self._batch.is_full(BATCH_FILES, BATCH_BYTES):
+        if self._batch.add(place, entry.size, (waiting, indices)):
             self._send()
 
     def _complete(self) -> Iterator[Ingested]:
@@ -157,14 +154,14 @@ class Ingest:
         if self._batch.places and self._pool:
             self._send()
         elif self._batch.places:
-            batch, self._batch = self._batch, _Batch()
+            batch, self._batch = self._batch, self._new_batch()
             batch.deliver(BatchReader(self._storage, self._form).read(batch.places))
         if self._running:
             self._collect()
         yield from self._complete()
 
     def _send(self) -> None:
-        batch, self._batch = self._batch, _Batch()
+        batch, self._batch = self._batch, self._new_batch()
         while self._running >= self._workers * _BATCHES_PER_WORKER:
             self._collect()
         try:
@@ -176,6 +173,9 @@ class Ingest:
 
     def _note(self, batch: _Batch, future: "Future[PackedContents]") -> None:
         self._done.put((batch, future))
+
+    def _new_batch(self) -> _Batch:
+        return _Batch(BATCH_FILES, BATCH_BYTES) if self._pool else _Batch(INLINE_FILES + 1, INLINE_BYTES)
 
     def _start_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
