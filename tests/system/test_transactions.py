@@ -186,14 +186,14 @@ def test_the_daily_idiom(workplace, client, look, look_through):
     assert any(line.startswith("v1 ") and line.endswith("some text") for line in tags)
 
 
-def test_several_transactions_one_after_the_other(workplace, look, look_through):
+def test_several_transactions_one_after_the_other(desk, look, look_through):
     for number in range(3):
-        workplace.do(
+        desk.do(
             f"cvfs-server transaction $name; mkdir $top/{number}; echo {number} > $top/{number}/file; rm -rf $top/1"
         )
-        expected = workplace.seen(look)
-        workplace.do("cvfs-server publish $name")
-        with workplace.own.open() as repository:
+        expected = desk.seen(look)
+        desk.do("cvfs-server publish $name")
+        with desk.own.open() as repository:
             assert apart(look_through(repository)) == expected
             assert repository.number == 3 + number
 
@@ -238,27 +238,27 @@ def test_a_copy_at_the_beginning(workplace, look, look_through):
     assert [finding for finding in workplace.own.check() if not finding.is_warning] == []
 
 
-def test_a_transaction_for_a_sub_path(workplace):
-    workplace.do("cvfs-server transaction $name/kept/deep; echo > $top/kept/deep/new; echo > $top/elsewhere")
-    assert "/elsewhere: this transaction is for /kept/deep only" in workplace.refused("cvfs-server publish $name")
-    workplace.do("rm $top/elsewhere; cvfs-server publish $name")
-    with workplace.own.open() as repository:
+def test_a_transaction_for_a_sub_path(desk):
+    desk.do("cvfs-server transaction $name/kept/deep; echo > $top/kept/deep/new; echo > $top/elsewhere")
+    assert "/elsewhere: this transaction is for /kept/deep only" in desk.refused("cvfs-server publish $name")
+    desk.do("rm $top/elsewhere; cvfs-server publish $name")
+    with desk.own.open() as repository:
         assert repository.read("/kept/deep/new") == b"\n"
 
 
-def test_others_publish_meanwhile(workplace, look_through):
+def test_others_publish_meanwhile(desk, look_through):
     """What does not collide is merged; a conflict names the path, and the transaction stays as it is."""
-    own = workplace.own
-    workplace.do("cvfs-server transaction $name; echo mine > $top/kept/mine; echo mine > $top/plain")
+    own = desk.own
+    desk.do("cvfs-server transaction $name; echo mine > $top/kept/mine; echo mine > $top/plain")
     (own.tree / "theirs").write_text("theirs")
     (own.tree / "plain").write_text("also changed")
-    workplace.do(f"cvfs-server publish --from {own.tree} $name")
-    assert "/plain" in workplace.refused("cvfs-server publish $name")
+    desk.do(f"cvfs-server publish --from {own.tree} $name")
+    assert "/plain" in desk.refused("cvfs-server publish $name")
     # A name that was deleted and comes back with its old content would still have another time.
-    workplace.do("echo more >> $top/kept/mine; rm -f $top/plain; cvfs-server abort -f $name")
-    workplace.do("cvfs-server transaction $name; echo mine > $top/kept/mine")
+    desk.do("echo more >> $top/kept/mine; rm -f $top/plain; cvfs-server abort -f $name")
+    desk.do("cvfs-server transaction $name; echo mine > $top/kept/mine")
     (own.tree / "theirs").write_text("again")
-    workplace.do(f"cvfs-server publish --from {own.tree} $name; cvfs-server publish $name")
+    desk.do(f"cvfs-server publish --from {own.tree} $name; cvfs-server publish $name")
     with own.open() as repository:
         assert repository.read("/kept/mine") == b"mine\n"
         assert repository.read("/theirs") == b"again"
@@ -279,11 +279,11 @@ def test_somebody_uses_the_files(workplace):
         assert repository.read("/new") == b"still writable\n"
 
 
-def test_what_cannot_be_published_leaves_the_transaction_open(workplace):
-    workplace.do("cvfs-server transaction $name; echo > $top/fine; echo > $top/.cvmfscatalog")
-    assert "/.cvmfscatalog" in workplace.refused("cvfs-server publish $name")
-    workplace.do("rm $top/.cvmfscatalog; cvfs-server publish $name")
-    with workplace.own.open() as repository:
+def test_what_cannot_be_published_leaves_the_transaction_open(desk):
+    desk.do("cvfs-server transaction $name; echo > $top/fine; echo > $top/.cvmfscatalog")
+    assert "/.cvmfscatalog" in desk.refused("cvfs-server publish $name")
+    desk.do("rm $top/.cvmfscatalog; cvfs-server publish $name")
+    with desk.own.open() as repository:
         assert repository.read("/fine") == b"\n"
 
 
@@ -327,11 +327,11 @@ def test_entering(workplace):
     assert "no-such-program: No such file" in workplace.refused("cvfs-server enter $name no-such-program")
 
 
-def test_hooks(workplace):
-    hooks = Path(workplace.own.site.root) / "etc/cvmfs/cvmfs_server_hooks.sh"
+def test_hooks(desk):
+    hooks = Path(desk.own.site.root) / "etc/cvmfs/cvmfs_server_hooks.sh"
     names = [f"{verb}_{moment}_hook" for verb in ("transaction", "publish", "abort") for moment in ("before", "after")]
     hooks.write_text("".join(f"{name}() {{ echo {name} $1; }}\n" for name in names))
-    shown = workplace.do("cvfs-server transaction $name; cvfs-server publish $name")
+    shown = desk.do("cvfs-server transaction $name; cvfs-server publish $name")
     assert re.findall(r"(\w+)_hook own", shown) == [
         "transaction_before",
         "transaction_after",
@@ -339,8 +339,8 @@ def test_hooks(workplace):
         "publish_after",
     ]
     hooks.write_text("transaction_before_hook() { exit 3; }\n")
-    assert "transaction_before_hook" in workplace.refused("cvfs-server transaction $name")
-    assert not os.path.exists(workplace.layout.open_mark)
+    assert "transaction_before_hook" in desk.refused("cvfs-server transaction $name")
+    assert not os.path.exists(desk.layout.open_mark)
 
 
 def test_the_publisher_sees_the_newest_revision(desk):

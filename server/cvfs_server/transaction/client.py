@@ -24,7 +24,7 @@ _COMMAND = (sys.executable, "-c", "import sys; from cvfs_tools.cvfs_command impo
 _OWN_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "--propagation", "private", "--")
 _PREFIXES = ("CVMFS_", "CVFS_")
 _READY_WITHIN = 60.0
-_GONE_WITHIN = 10.0
+_GONE_WITHIN, _GONE_SOON = 10.0, 0.5
 _PAUSE = 0.02
 _MAX_COMPLAINT = 2000
 _MAX_COMMAND = 2**16
@@ -79,9 +79,9 @@ def is_client(pid: int, layout: Layout) -> bool:
         return False
 
 
-def end_process(pid: int) -> None:
-    """See it gone, by force if it takes long."""
-    if not has_ended(pid, _GONE_WITHIN):
+def end_process(pid: int, *, patient: bool) -> None:
+    """See it gone, by force if it takes long: it serves as long as somebody uses its files."""
+    if not has_ended(pid, _GONE_WITHIN if patient else _GONE_SOON):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         has_ended(pid, _GONE_WITHIN)

@@ -81,7 +81,7 @@ class Stage:
             raise self.in_use(error) from error
         if keeper:
             remove_link(self.layout)
-            end_process(keeper)
+            end_process(keeper, patient=not lazy)
 
     def in_use(self, error: InUse) -> InUse:
         """The same with the names of those who use it."""
