@@ -20,18 +20,12 @@ from cvfs_server.sources.overlay import OverlayRules, OverlaySource
 from cvfs_server.sources.scan import ScanRules
 from cvfs_server.sources.template import Template
 from cvfs_server.transaction.layout import Layout
-from cvfs_server.transaction.record import Record, open_record, read_record
+from cvfs_server.transaction.record import Record, open_record
 
 
 def transaction_base(site: Site, settings: RepositorySettings) -> ContentHash:
     """The root catalog that the open transaction shows, for `worktree`. Raises UsageError if there is none."""
     return open_record(Layout.of(site, settings)).shown
-
-
-def transaction_roots(site: Site, settings: RepositorySettings) -> set[ContentHash]:
-    """Root catalogs that an open transaction needs, which garbage collection has to keep. Raises UsageError."""
-    record = read_record(Layout.of(site, settings))
-    return {record.base_hash, record.shown} if record else set()
 
 
 def worktree(site: Site, settings: RepositorySettings, shown: CatalogTree) -> OverlaySource:
