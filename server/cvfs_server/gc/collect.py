@@ -173,9 +173,9 @@ class Collection:
         self._condemned_bytes: int | None = None
 
     def close(self) -> None:
-        """End the workers, give up the files."""
-        for part in (self._preserved, self._doomed, self._marks, self._candidates):
-            part.close()
+        """End the workers."""
+        self._preserved.close()
+        self._doomed.close()
 
     def numbers(self) -> GcNumbers:
         """What was done so far, for the statistics."""
@@ -183,12 +183,11 @@ class Collection:
 
     def run(self) -> GcReport:
         """The whole."""
-        self._marks.start()
-        self._candidates.start()
+        self._start()
         left = CondemnedList.open(list_path(self._area))
         if left and self._options.dry_run:
             self._candidates.add(left)
-        elif left and (waits_for := self._finish(left)):
+        elif left and (waits_for := self._finish_earlier(left)):
             return self._report(waits_for)
         path, snapshot = self._mark()
         if self._options.dry_run:
@@ -199,6 +198,25 @@ class Collection:
         if not waits_for:
             self._note_time()
         return self._report(waits_for)
+
+    def _start(self) -> None:
+        self._marks.start()
+        self._candidates.start()
+
+    def _finish_earlier(self, left: CondemnedList) -> set[str]:
+        """Go on with the list of a run that was killed, or did not wait any longer.
+
+        Apart: for that list everything counts that is not on it, which would keep what has become garbage since.
+        """
+        scratch = f"{self._scratch}/earlier"
+        make_directory(scratch)
+        earlier = Collection(self._site, self._settings, self._options, scratch)
+        try:
+            earlier._start()
+            return earlier._finish(left)
+        finally:
+            earlier.close()
+            self._sweep.objects += earlier._sweep.objects
 
     def _report(self, waits_for: set[str] | None = None) -> GcReport:
         catalogs = (self._preserved.catalogs, self._doomed.catalogs)

@@ -1,36 +1,32 @@
 """Sets of objects that outgrow memory: records in files, parted by the first byte of the digest; knows no catalog.
 
 Writers in several processes append whole records, so that nobody has to wait for anybody. A part is read as a set: memory
-follows the largest part, not the repository.
+follows the largest part, not the repository. No file stays open: a few hundred of them for each set would be too many.
 """
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator
 
 from cvfs.errors import StoreFull
 
 PARTS = 256
-_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Inventory:
-    """Records of one length, which begin with a digest, in files below `directory`. Not open before `start`.
+    """Records of one length, which begin with a digest, in files below `directory`. To be used after `start`.
 
-    A copy in a forked process appends to the same files.
+    Copies in other processes append to the same files.
     """
 
     def __init__(self, directory: str, record_size: int) -> None:
         self._directory = directory
         self._record_size = record_size
-        self._files: list[int] = []
 
     def start(self) -> None:
-        """Make the files. Raises StoreFull."""
+        """Make the directory. Raises StoreFull."""
         try:
             os.makedirs(self._directory)
-            for number in range(PARTS):
-                self._files.append(os.open(self._path(number), _APPENDING, 0o600))
         except OSError as error:
             raise self._no_room(error) from error
 
@@ -41,17 +37,17 @@ class Inventory:
             parted.setdefault(record[0], set()).add(record)
         try:
             for number, found in parted.items():
-                # One call, so that records of several writers never mix.
-                data = b"".join(found)
-                if os.write(self._files[number], data) != len(data):
-                    raise StoreFull(f"cannot write the list of objects to {self._directory}: no room")
+                self._append(self._path(number), b"".join(found))
         except OSError as error:
             raise self._no_room(error) from error
 
     def part(self, number: int) -> set[bytes]:
         """The records whose digest begins with this byte. Raises OSError."""
-        with open(self._path(number), "rb") as file:
-            data = file.read()
+        try:
+            with open(self._path(number), "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            return set()
         return {data[at : at + self._record_size] for at in range(0, len(data), self._record_size)}
 
     def records(self) -> Iterator[bytes]:
@@ -59,12 +55,14 @@ class Inventory:
         for number in range(PARTS):
             yield from sorted(self.part(number))
 
-    def close(self) -> None:
-        """Give up the files."""
-        files, self._files = self._files, []
-        for descriptor in files:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+    def _append(self, path: str, data: bytes) -> None:
+        descriptor = os.open(path, _APPENDING, 0o600)
+        try:
+            # One call, so that records of several writers never mix.
+            if os.write(descriptor, data) != len(data):
+                raise StoreFull(f"cannot write the list of objects to {self._directory}: no room")
+        finally:
+            os.close(descriptor)
 
     def _path(self, number: int) -> str:
         return f"{self._directory}/{number:02x}"

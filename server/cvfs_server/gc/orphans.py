@@ -19,15 +19,11 @@ _AT_ONCE = 4096
 def add_orphans(storage: Storage, before: float, candidates: Inventory, scratch: str) -> None:
     """Every object that is older than the Unix time `before`: the caller leaves out what is kept. Raises StoreError."""
     old, young = (Inventory(f"{scratch}/{name}", RECORD_SIZE) for name in ("stored", "young"))
-    try:
-        # In this order: what appears meanwhile is in neither, or is young.
-        _list(storage, 0, old)
-        _list(storage, before, young)
-        for number in range(PARTS):
-            candidates.add(old.part(number) - young.part(number))
-    finally:
-        old.close()
-        young.close()
+    # In this order: what appears meanwhile is in neither, or is young.
+    _list(storage, 0, old)
+    _list(storage, before, young)
+    for number in range(PARTS):
+        candidates.add(old.part(number) - young.part(number))
 
 
 def _list(storage: Storage, since: float, found: Inventory) -> None:

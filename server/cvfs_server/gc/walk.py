@@ -6,8 +6,7 @@ A catalog is named by its content, so an equal one in a hundred revisions is rea
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import replace
 
 from cvfs.catalog.reader import NestedCatalog
@@ -49,7 +48,7 @@ class CatalogWalk:
         self._roots: dict[bytes, CatalogFacts] = {}
         self._pending: list[NestedCatalog] = []
         self._running: deque[tuple[NestedCatalog, Future[CatalogFacts]]] = deque()
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: Executor | None = None
         self.catalogs = 0
 
     def close(self) -> None:
@@ -111,7 +110,7 @@ class CatalogWalk:
         try:
             with self._forgiving(nested):
                 self._take(future.result())
-        except BrokenProcessPool as error:
+        except BrokenExecutor as error:
             raise StoreError("a process that read catalogs died: collect again, with more memory") from error
 
     @contextlib.contextmanager

@@ -234,8 +234,7 @@ class TestInventory:
     def inventory(self, tmp_path):
         made = Inventory(str(tmp_path / "inventory"), RECORD_SIZE)
         made.start()
-        yield made
-        made.close()
+        return made
 
     def test_each_record_once_in_order(self, inventory):
         records = list(map(_record, CONTENTS))

@@ -222,6 +222,22 @@ def test_killed_and_contents_come_back_before_the_next_run(past, stage):
     past.assert_sound()
 
 
+def test_the_run_that_goes_on_also_collects_what_is_new(past):
+    """What has become garbage since the earlier list was made."""
+
+    def die():
+        raise Killed
+
+    with pytest.raises(Killed):
+        past.collect(stage=At("sweep", die))
+    for number in range(3):
+        past.write("changing", b"later %d" % number)
+        past.publish()
+    past.collect()
+    wanted = past.closure(*list(past.roots.values())[-2:], past.roots["kept"])
+    assert past.objects() == wanted | past.documents()
+
+
 def test_killed_in_the_middle_of_the_sweep(past, monkeypatch):
     """Each object is a batch of its own; the collection dies after each number of them."""
     monkeypatch.setattr("cvfs_server.gc.sweep._AT_ONCE", 1)

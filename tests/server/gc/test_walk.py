@@ -37,12 +37,12 @@ class Original:
         walk = CatalogWalk(
             CatalogReading(self.store, str(self._scratch), inventory, complete), workers, lenient, beside
         )
-        self._open += [inventory, walk]
+        self._open.append(walk)
         return walk, inventory
 
     def close(self):
-        for part in self._open:
-            part.close()
+        for walk in self._open:
+            walk.close()
 
 
 @pytest.fixture(params=FIXTURES)
