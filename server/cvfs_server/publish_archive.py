@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from cvfs_server.direct import publish_directly
 from cvfs_server.draft import Base, Contribution
 from cvfs_server.publication import PublishOptions, PublishReport
-from cvfs_server.publish import publish
 from cvfs_server.site import Site
 from cvfs_server.sources.archive import ArchiveRules, ArchiveSource, Owner, removable
 from cvfs_server.sources.archive_file import open_archive
@@ -34,7 +34,7 @@ def publish_archive(
     """Put an archive's members into the repository, as a new revision. Raises as `publish` does."""
     options = options or PublishOptions()
     with contextlib.ExitStack() as opened:
-        return publish(site, fqrn, lambda base: _open(base, chosen, options, opened), options)
+        return publish_directly(site, fqrn, lambda base: _open(base, chosen, options, opened), options)
 
 
 def _open(base: Base, chosen: ArchiveOptions, options: PublishOptions, opened: contextlib.ExitStack) -> Contribution:

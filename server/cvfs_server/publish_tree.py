@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from cvfs.errors import Unpublishable
 from cvfs.hashes import ContentHash
 from cvfs_server.changes import TrustRules
+from cvfs_server.direct import publish_directly
 from cvfs_server.draft import Base, Contribution
 from cvfs_server.publication import PublishOptions, PublishReport
-from cvfs_server.publish import publish
 from cvfs_server.site import Site
 from cvfs_server.sources.last_scan import DirectoryMemory, LastScan, Tree, keep_last_scan, load_last_scan
 from cvfs_server.sources.scan import TreeSource, scan_rules
@@ -34,7 +34,7 @@ def publish_tree(
     """Make the repository show the directory tree `source`, as a new revision. Raises as `publish` does."""
     chosen = tree_options or TreeOptions()
     path = os.path.realpath(os.fsencode(source))
-    return publish(site, fqrn, lambda base: _open(base, path, chosen), options)
+    return publish_directly(site, fqrn, lambda base: _open(base, path, chosen), options)
 
 
 def _open(base: Base, path: bytes, chosen: TreeOptions) -> Contribution:

@@ -6,16 +6,16 @@ Each is a new revision; older ones stay as they are. Source: FORMAT sections 4.5
 from cvfs.client.owners import OwnerMap
 from cvfs.errors import UsageError
 from cvfs.format.dirent import DirectoryEntry
+from cvfs_server.direct import publish_directly
 from cvfs_server.draft import Contribution
 from cvfs_server.publication import PublishOptions, PublishReport
-from cvfs_server.publish import publish
 from cvfs_server.site import Site
 from cvfs_server.sources.rewritten import Mapping, Rewritten
 
 
 def rewrite(site: Site, fqrn: str, mapping: Mapping, options: PublishOptions | None = None) -> PublishReport:
     """Publish the present revision with all its rows mapped. Raises as `publish` does."""
-    return publish(site, fqrn, lambda base: Contribution(Rewritten.open(base.tree, mapping)), options)
+    return publish_directly(site, fqrn, lambda base: Contribution(Rewritten.open(base.tree, mapping)), options)
 
 
 def owner_mapping(users: OwnerMap, groups: OwnerMap) -> Mapping:
