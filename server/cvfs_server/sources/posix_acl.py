@@ -13,7 +13,7 @@ from cvfs.errors import FormatError
 _VERSION = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")
 _NOBODY = 0xFFFFFFFF
-_PERMISSIONS = {ord("r"): 4, ord("w"): 2, ord("x"): 1, ord("-"): 0}
+_PERMISSIONS = {"r": 4, "w": 2, "x": 1, "-": 0}
 # Tags without and with a name.
 _TAGS = {"user": (0x01, 0x02), "group": (0x04, 0x08), "mask": (0x10, 0x10), "other": (0x20, 0x20)}
 _SHORT = {"u": "user", "g": "group", "m": "mask", "o": "other"}
@@ -36,10 +36,10 @@ def _entry(line: str) -> tuple[int, int, int]:
     kind = _SHORT.get(kind, kind)
     # `mask:rwx` and `mask::rwx` are both written.
     name, permissions, *number = rest if len(rest) > 1 else ["", *rest, ""][:2]
-    if kind not in _TAGS or not permissions or not set(permissions.encode()) <= _PERMISSIONS.keys() or number[1:]:
+    if kind not in _TAGS or not permissions or not set(permissions) <= _PERMISSIONS.keys() or number[1:]:
         raise FormatError(f"{line[:80]!r} is no entry of an access control list")
     bits = 0
-    for letter in permissions.encode():
+    for letter in permissions:
         bits |= _PERMISSIONS[letter]
     owned, named = _TAGS[kind]
     return (named, bits, _number(kind, name, number)) if name else (owned, bits, _NOBODY)
@@ -51,5 +51,5 @@ def _number(kind: str, name: str, number: list[str]) -> int:
         return int(text)
     try:
         return pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid
-    except (KeyError, UnicodeError):
+    except (KeyError, ValueError):
         raise FormatError(f"an access control list names the {kind} {name[:80]!r}, unknown on this machine") from None
