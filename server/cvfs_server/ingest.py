@@ -9,8 +9,7 @@ import os
 import queue
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -94,7 +93,7 @@ class Ingest:
         self._form = form
         self._source = source
         self._workers = workers or max(2, os.cpu_count() or 1)
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: Executor | None = None
         self._batch = self._new_batch()
         self._running = 0
         self._done: queue.SimpleQueue[_Running] = queue.SimpleQueue()
@@ -166,7 +165,7 @@ class Ingest:
             self._collect()
         try:
             future = self._start_pool().submit(batches.read_packed, batches.pack_places(batch.places))
-        except BrokenProcessPool as error:
+        except BrokenExecutor as error:
             raise _broken(batch) from error
         self._running += 1
         future.add_done_callback(partial(self._note, batch))
@@ -177,7 +176,7 @@ class Ingest:
     def _new_batch(self) -> _Batch:
         return _Batch(BATCH_FILES, BATCH_BYTES) if self._pool else _Batch(INLINE_FILES + 1, INLINE_BYTES)
 
-    def _start_pool(self) -> ProcessPoolExecutor:
+    def _start_pool(self) -> Executor:
         if self._pool is None:
             self._pool = process_pool(self._workers, batches.start_worker, (self._storage, self._form))
         return self._pool
@@ -188,7 +187,7 @@ class Ingest:
         self._running -= 1
         try:
             batch.deliver(batches.unpack_contents(future.result()))
-        except BrokenProcessPool as error:
+        except BrokenExecutor as error:
             raise _broken(batch) from error
 
 

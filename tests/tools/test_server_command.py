@@ -1,11 +1,14 @@
 """The command `cvfs-server`: arguments that make no sense, and a site of which a part is broken."""
 
 import os
+import subprocess
+import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from cvfs_tools.server_command import main
+from cvfs_tools.server_command import VERBS, main
 
 FQRN = "sw.example.org"
 
@@ -59,3 +62,26 @@ def test_a_broken_repository_does_not_hide_the_others(run, made, tmp_path):
     assert result.stderr.startswith("cvfs-server: a.example.org: .cvmfspublished")
     assert result.stderr.count("\n") == 1
     assert result.exit_code == 34
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_where_the_table_says(verb):
+    command = main.get_command(click.Context(main), verb)
+    assert command is not None
+    assert command.name == verb
+    assert command.get_short_help_str()
+
+
+def test_an_unknown_verb(run):
+    assert_refused(run("publsh"), "No such command 'publsh'")
+
+
+def test_a_verb_loads_what_it_needs_only(tmp_path):
+    """The others would take more time than a small publish."""
+    script = (
+        "import sys; from cvfs_tools.server_command import main; "
+        "main(['publish', '--help'], standalone_mode=False); "
+        "print(*{'cvfs_tools.checking', 'cvfs_server.web.server', 'multiprocessing', 'boto3'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == ""

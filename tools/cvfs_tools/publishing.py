@@ -1,7 +1,4 @@
-"""cvfs-server publish, serve."""
-
-import contextlib
-import sys
+"""cvfs-server publish."""
 
 import click
 
@@ -11,9 +8,7 @@ from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.publish_tree import TreeOptions, publish_tree
 from cvfs_server.site import Site
 from cvfs_server.transaction.transactions import publish_transaction
-from cvfs_server.web.server import serve as start_server
 from cvfs_tools.publish_options import Chosen, publish_options
-from cvfs_tools.running import write_line
 from cvfs_tools.server_options import chosen_repository, site_at, site_options
 from cvfs_tools.transacting import leave_repository, pause_for_tweaks
 
@@ -72,17 +67,3 @@ def _refuse_nothing(source: str) -> None:
 def _refuse_options_of_trees(*, to: str, trust_mtime: bool) -> None:
     if to or trust_mtime:
         raise UsageError("--to and --trust-mtime are for a directory tree: name it with --from DIR")
-
-
-@click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at")
-@click.option("--port", type=int, default=8000, show_default=True, help="Port, 0 for any free one")
-@site_options
-def serve(*, host: str, port: int, root: str) -> None:
-    """Serve all repositories of this site over HTTP, for trying out; a real site uses nginx or Apache."""
-    server = start_server(site_at(root), host, port)
-    write_line(f"cvfs-server: serving {server.url}")
-    sys.stdout.flush()
-    with contextlib.suppress(KeyboardInterrupt):
-        server.serve_forever()
-    server.close()

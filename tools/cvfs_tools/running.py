@@ -4,7 +4,9 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
 
 import click
 
@@ -18,6 +20,32 @@ class Group(click.Group):
         """Run the verb, with errors made plain."""
         with plain_errors(ctx.info_name or "cvfs"):
             return super().invoke(ctx)
+
+
+class Verbs(Group):
+    """Commands that are imported when they are asked for: each verb starts as fast as its own modules.
+
+    `verbs` are their names and where they are: `module.function`, the module being one of this package.
+    """
+
+    def __init__(self, *arguments: Any, verbs: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.verbs = verbs
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in order."""
+        del ctx
+        return sorted(self.verbs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb, None for a name that means nothing."""
+        del ctx
+        place = self.verbs.get(cmd_name)
+        if place is None:
+            return None
+        module, _, function = place.partition(".")
+        command: click.Command = getattr(import_module(f"cvfs_tools.{module}"), function)
+        return command
 
 
 @contextlib.contextmanager

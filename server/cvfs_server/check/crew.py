@@ -5,8 +5,7 @@ Tasks are functions of what every process has, the kit, and of one argument.
 
 import mmap
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, Generic, Protocol, TypeVar
 
 from cvfs.errors import StoreError
@@ -46,7 +45,7 @@ class Crew(Generic[Kit]):
         self._kit = kit
         self._workers = workers
         self._stop = stop
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: Executor | None = None
 
     def grow(self) -> None:
         """Work in other processes from now on, unless one worker was asked for."""
@@ -60,7 +59,7 @@ class Crew(Generic[Kit]):
             return lambda: task(self._kit, argument)
         try:
             future: Future[Result] = self._pool.submit(_work, task, argument)
-        except BrokenProcessPool as error:
+        except BrokenExecutor as error:
             raise _died() from error
         return lambda: _result(future)
 
@@ -74,7 +73,7 @@ class Crew(Generic[Kit]):
 def _result(future: "Future[Result]") -> Result:
     try:
         return future.result()
-    except BrokenProcessPool as error:
+    except BrokenExecutor as error:
         raise _died() from error
 
 
