@@ -22,11 +22,11 @@ from measuring import CATALOGS, copy_seconds, costs, in_another_process, make_tr
 from cvfs_server.check.check import CheckOptions, check
 from cvfs_server.check.memory import NEVER
 from cvfs_server.check.runs import remembering
-from cvfs_server.mkfs import mkfs
-from cvfs_server.publish_tree import publish_tree
+from cvfs_server.founding.mkfs import mkfs
 from cvfs_server.repository import PublishedRepository, reading
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site
+from cvfs_server.ways.tree import publish_tree
 
 FQRN = "bench.example.org"
 # The original needed 17.9 s where `cp -a` of such a tree took 5.1 s.

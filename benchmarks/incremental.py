@@ -18,14 +18,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 from measuring import change, costs, find_seconds, in_another_process, make_many, path_of, setting
 
-from cvfs_server.mkfs import mkfs
 from cvfs_server.draft import Contribution
+from cvfs_server.founding.mkfs import mkfs
 from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.publish import publish
-from cvfs_server.publish_tree import publish_tree
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site
 from cvfs_server.sources.base import DirectoryEdit, Place, ScannedEntry
+from cvfs_server.ways.tree import publish_tree
 
 FQRN = "bench.example.org"
 CHANGED = 10

@@ -24,11 +24,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cvfs_server.mkfs import mkfs
+from cvfs_server.founding.mkfs import mkfs
 from cvfs_server.publication import PublishOptions
-from cvfs_server.publish_tree import publish_tree as publish
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site
+from cvfs_server.ways.tree import publish_tree as publish
 
 FQRN = "bench.example.org"
 CATALOGS = 20

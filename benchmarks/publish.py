@@ -27,11 +27,11 @@ from measuring import (
     setting,
 )
 
-from cvfs_server.mkfs import mkfs
+from cvfs_server.founding.mkfs import mkfs
 from cvfs_server.publication import PublishOptions
-from cvfs_server.publish_tree import publish_tree
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site
+from cvfs_server.ways.tree import publish_tree
 
 FQRN = "bench.example.org"
 COMPRESSIONS = ("zstd", "zlib-fast", "zlib")

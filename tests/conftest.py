@@ -32,11 +32,11 @@ from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs.store.local import LocalStore
 from cvfs_server.check.check import CheckOptions, check
 from cvfs_server.check.findings import Finding
-from cvfs_server.mkfs import mkfs
+from cvfs_server.founding.mkfs import mkfs
 from cvfs_server.publication import PublishOptions, PublishReport
-from cvfs_server.publish_tree import TreeOptions, publish_tree
 from cvfs_server.settings import RepositorySettings, default_settings
 from cvfs_server.site import Site
+from cvfs_server.ways.tree import TreeOptions, publish_tree
 
 DATA = Path(__file__).parent / "data"
 

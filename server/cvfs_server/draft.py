@@ -15,14 +15,14 @@ from cvfs_server.catalogs.builder import CatalogBuilder, Version
 from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.catalogs.rows import Settlement
 from cvfs_server.changes import TrustRules, find_changes
-from cvfs_server.grafts import GraftedSource
-from cvfs_server.ingest import Ingest
+from cvfs_server.ingest.ingest import Ingest
 from cvfs_server.limits import watch_files
 from cvfs_server.publication import Tally
 from cvfs_server.publishers import Publisher
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.sources.base import Source
 from cvfs_server.sources.dirtab import DIRTAB
+from cvfs_server.sources.grafts import GraftedSource
 from cvfs_server.sources.walk import WalkRules, walk
 
 

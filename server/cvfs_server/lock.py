@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from cvfs.errors import Locked, StoreFull
-from cvfs_server.ownership import give_to_directory_owner
+from cvfs_server.founding.ownership import give_to_directory_owner
 
 _held: set[int] = set()
 _MAX_HOLDER = 200

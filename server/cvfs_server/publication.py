@@ -13,8 +13,8 @@ from cvfs.format.dirent import DirectoryEntry
 from cvfs.hashes import ContentHash
 from cvfs_server.catalogs.rows import SettledDirectory
 from cvfs_server.changes import Kind
-from cvfs_server.content import StorageForm
-from cvfs_server.ingest import Ingested
+from cvfs_server.ingest.content import StorageForm
+from cvfs_server.ingest.ingest import Ingested
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.statistics import PublishNumbers
 

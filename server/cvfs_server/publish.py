@@ -11,11 +11,8 @@ from collections.abc import Callable
 from cvfs.errors import CvfsError
 from cvfs.hashes import ContentHash
 from cvfs.history import Tag, advance
-from cvfs_server.branches import Checkout, check_branch_tag, checked_out, release_branch
 from cvfs_server.draft import Base, Contribution, Draft, balance_draft, build_draft
-from cvfs_server.expiry import expiry_warning
 from cvfs_server.gc.collect import collect_if_due
-from cvfs_server.keys import check_keys
 from cvfs_server.limits import check_catalogs
 from cvfs_server.merge import merge
 from cvfs_server.publication import PublishOptions, PublishReport, Tally
@@ -23,9 +20,12 @@ from cvfs_server.publishers import registered, switching
 from cvfs_server.release import Revision, release
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.settings import load_settings
+from cvfs_server.signing.expiry import expiry_warning
+from cvfs_server.signing.keys import check_keys
 from cvfs_server.site import Site
 from cvfs_server.statistics import record_publish
-from cvfs_server.tags import check_new_tag, keep_automatic_since
+from cvfs_server.tags.branches import Checkout, check_branch_tag, checked_out, release_branch
+from cvfs_server.tags.tags import check_new_tag, keep_automatic_since
 
 # How a source is opened once it is known what it is to be put on.
 OpenSource = Callable[[Base], Contribution]

@@ -16,10 +16,10 @@ from cvfs.history import History
 from cvfs.reflog import Reflog
 from cvfs.store.base import fetch_document
 from cvfs_server.catalogs.objects import StoredCatalog
-from cvfs_server.keys import load_private_key, read_key_file
 from cvfs_server.publishers import Publisher
 from cvfs_server.repository import MANIFEST
 from cvfs_server.settings import RepositorySettings
+from cvfs_server.signing.keys import load_private_key, read_key_file
 from cvfs_server.site import Site
 from cvfs_server.state import write_state
 from cvfs_server.storage.base import Storage

@@ -16,15 +16,15 @@ from cvfs.format.manifest import Manifest
 from cvfs.hashes import ObjectKind
 from cvfs.store.base import Wanted
 from cvfs.store.verified import Verified
-from cvfs_server.branches import refuse_checked_out
 from cvfs_server.catalogs.objects import StoredCatalog
-from cvfs_server.keys import check_keys
 from cvfs_server.publishers import publishing
 from cvfs_server.release import Revision, put_object, release
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.settings import configured_repositories, load_settings
+from cvfs_server.signing.keys import check_keys
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory
+from cvfs_server.tags.branches import refuse_checked_out
 
 SCHEMA = 1
 _MAX_FILE = 2**20

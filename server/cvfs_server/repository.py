@@ -19,9 +19,9 @@ from cvfs.store.base import MAX_DOCUMENT, Wanted, fetch_document
 from cvfs.store.verified import Verified
 from cvfs.trust import MANIFEST_NAME, MANIFEST_SIGNATURE
 from cvfs_server.catalogs.objects import CatalogObjects
-from cvfs_server.keys import read_key_file
 from cvfs_server.scratch import scratch_directory
 from cvfs_server.settings import RepositorySettings, load_settings
+from cvfs_server.signing.keys import read_key_file
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory
 from cvfs_server.storage.base import Storage

@@ -15,9 +15,9 @@ from cvfs.compression import encoder_named
 from cvfs.errors import FormatError, NotFound, UsageError
 from cvfs.format.fqrn import check_fqrn
 from cvfs.hashes import Algorithm
-from cvfs_server.content import StorageForm
+from cvfs_server.founding.ownership import current_owner
+from cvfs_server.ingest.content import StorageForm
 from cvfs_server.limits import Limits
-from cvfs_server.ownership import current_owner
 from cvfs_server.site import Site
 from cvfs_server.storage.s3_settings import S3Upstream
 

@@ -4,7 +4,7 @@ import os
 
 from cvfs.durable import replace_file
 from cvfs.errors import StoreFull
-from cvfs_server.ownership import give_new_directories, nearest_directory
+from cvfs_server.founding.ownership import give_new_directories, nearest_directory
 
 _MAX_STATE = 2**16
 

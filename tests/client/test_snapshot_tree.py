@@ -13,7 +13,7 @@ from cvfs.client.volume import Volume
 from cvfs.errors import NotADirectory, NotFound
 from cvfs.format.dirent import Flag
 from cvfs.history import History, Tag
-from cvfs_server.tags import add_tag, remove_tags
+from cvfs_server.tags.tags import add_tag, remove_tags
 
 TAGS = ["s1", "s2", "s3", "s4", "s5"]
 

@@ -29,11 +29,11 @@ from cvfs.chunking import ChunkSizes
 from cvfs.client.control import ask, socket_path
 from cvfs.format.manifest import parse as parse_manifest
 from cvfs.format.signature import sign_manifest, split_signed
-from cvfs_server.mkfs import mkfs
+from cvfs_server.founding.mkfs import mkfs
 from cvfs_server.publication import PublishOptions
-from cvfs_server.publish_tree import publish_tree as publish
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site
+from cvfs_server.ways.tree import publish_tree as publish
 
 KINDS = ("manifest", "catalog", "object", "chunk")
 _BY_SUFFIX = {"C": "catalog", "P": "chunk", "X": "manifest"}

@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cvfs.errors import FormatError
-from cvfs_server.grafts import Graft
+from cvfs_server.sources.grafts import Graft
 from cvfs_server.sources.posix_acl import pack_acl
 from cvfs_server.sources.tar_extensions import attributes_of, nanoseconds, parse_pax, sparse_of
 

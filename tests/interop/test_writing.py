@@ -18,9 +18,9 @@ import pytest
 
 from cvfs.client.repository import Repository
 from cvfs_server.publication import PublishOptions
-from cvfs_server.publish_tree import publish_tree as publish
 from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
+from cvfs_server.ways.tree import publish_tree as publish
 
 FIXTURES = ["tiny.example.org", "tiny-shake128.example.org"]
 TAGS = ["s1", "s2", "s3", "s4", "s5"]

@@ -6,9 +6,9 @@ import pytest
 
 from cvfs.errors import Unpublishable
 from cvfs_server.limits import Limits
-from cvfs_server.publish_archive import ArchiveOptions, publish_archive
 from cvfs_server.settings import configuration_text, load_settings
 from cvfs_server.storage.local import LocalStorage
+from cvfs_server.ways.archive import ArchiveOptions, publish_archive
 
 
 @pytest.mark.parametrize(

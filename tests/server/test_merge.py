@@ -220,7 +220,7 @@ def test_publishers_in_threads(own, tmp_path):
 
 _PUBLISH = """
 import sys
-from cvfs_server.publish_tree import publish_tree, TreeOptions
+from cvfs_server.ways.tree import publish_tree, TreeOptions
 from cvfs_server.site import Site
 for turn in range(5):
     with open(f"{sys.argv[3]}/file{turn}", "w") as file:

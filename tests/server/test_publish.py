@@ -15,7 +15,7 @@ from cvfs.errors import Locked, NotFound, TrustError, Unpublishable, UsageError
 from cvfs.hashes import Algorithm
 from cvfs_server import changes, draft
 from cvfs_server.lock import publisher_lock
-from cvfs_server.publish_tree import publish_tree
+from cvfs_server.ways.tree import publish_tree
 
 SMALL = ChunkSizes(1024, 2048, 4096)
 

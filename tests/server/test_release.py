@@ -7,9 +7,9 @@ import pytest
 
 from cvfs.errors import FormatError, NotFound, UsageError
 from cvfs.reflog import Reflog, digest
-from cvfs_server.publish_tree import publish_tree as publish
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.storage.local import LocalStorage
+from cvfs_server.ways.tree import publish_tree as publish
 
 
 @pytest.fixture

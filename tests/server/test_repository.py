@@ -9,13 +9,13 @@ import pytest
 from cvfs.client.repository import Repository
 from cvfs.errors import TrustError
 from cvfs_server.check.check import CheckOptions, check
-from cvfs_server.keys import generate_keys
-from cvfs_server.mkfs import mkfs
-from cvfs_server.publish_tree import publish_tree as publish
+from cvfs_server.founding.mkfs import mkfs
 from cvfs_server.repository import PublishedRepository, reading
-from cvfs_server.resign import resign_manifest, resign_whitelist
 from cvfs_server.settings import default_settings
+from cvfs_server.signing.keys import generate_keys
+from cvfs_server.signing.resign import resign_manifest, resign_whitelist
 from cvfs_server.site import Site
+from cvfs_server.ways.tree import publish_tree as publish
 
 FQRN = "again.example.org"
 

@@ -23,7 +23,7 @@ ROUNDS = int(os.environ.get("CVFS_GC_ROUNDS", "6"))
 PUBLISHER = """
 import os, random, sys
 from cvfs_server.publication import PublishOptions
-from cvfs_server.publish_tree import TreeOptions, publish_tree
+from cvfs_server.ways.tree import TreeOptions, publish_tree
 from cvfs_server.site import Site
 
 root, fqrn, tree, to, rounds = sys.argv[1:]

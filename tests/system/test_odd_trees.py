@@ -12,7 +12,7 @@ import pytest
 
 from cvfs.errors import Unpublishable
 from cvfs.format.dirent import Chunk
-from cvfs_server.publish_archive import ArchiveOptions, publish_archive
+from cvfs_server.ways.archive import ArchiveOptions, publish_archive
 
 pytestmark = pytest.mark.system
 

@@ -24,7 +24,7 @@ from cvfs.chunking import ChunkSizes
 from cvfs_server.gc.collect import GcOptions, collect
 from cvfs_server.gc.preserved import Keeping
 from cvfs_server.repository import PublishedRepository
-from cvfs_server.tags import remove_tags
+from cvfs_server.tags.tags import remove_tags
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -33,9 +33,9 @@ import os, signal, sys, time
 from cvfs_server.gc.collect import GcOptions, collect
 from cvfs_server.gc.preserved import Keeping
 from cvfs_server.publication import PublishOptions
-from cvfs_server.publish_archive import ArchiveOptions, publish_archive
-from cvfs_server.publish_tree import publish_tree
-from cvfs_server.rollback import rollback
+from cvfs_server.ways.archive import ArchiveOptions, publish_archive
+from cvfs_server.ways.tree import publish_tree
+from cvfs_server.tags.rollback import rollback
 from cvfs_server.site import Site
 
 root, fqrn, fatal, verb, *words = sys.argv[1:]
@@ -346,7 +346,7 @@ class Campaign(Victims):
 
 
 KILLS = int(os.environ.get("CVFS_KILLS", "0"))
-BUDGET = 5
+BUDGET = 3
 VERBS = ("publish", "ingest", "gc", "rollback")
 
 

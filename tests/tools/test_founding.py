@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cvfs_server.keychain import new_keychain
-from cvfs_server.ownership import current_owner
+from cvfs_server.founding.ownership import current_owner
 from cvfs_server.settings import load_settings
+from cvfs_server.signing.keychain import new_keychain
 from cvfs_server.site import Site
 from cvfs_tools.server_command import main
 

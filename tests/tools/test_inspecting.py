@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from cvfs.format.signature import split_signed
 from cvfs.format.whitelist import parse as parse_whitelist
-from cvfs_server.resign import resign_whitelist
+from cvfs_server.signing.resign import resign_whitelist
 from cvfs_server.statistics import PublishNumbers, record_publish
 from cvfs_server.status import read_status
 from cvfs_server.storage.choice import storage_of

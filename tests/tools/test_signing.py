@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from cvfs.format.signature import split_signed
 from cvfs.format.whitelist import parse
-from cvfs_server.resign import sign_new_whitelist
 from cvfs_server.settings import load_settings
+from cvfs_server.signing.resign import sign_new_whitelist
 from cvfs_server.site import Site
 from cvfs_tools.server_command import main
 

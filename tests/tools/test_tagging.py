@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from cvfs.history import Branch, Tag
-from cvfs_server import tags
+from cvfs_server.tags import tags
 from cvfs_tools import tagging
 from cvfs_tools.server_command import main
 

@@ -21,12 +21,12 @@ from cvfs_server.check.check import check as check_repository
 from cvfs_server.check.every import due_repositories, note_check
 from cvfs_server.check.findings import Finding
 from cvfs_server.check.memory import NEVER, Memory
+from cvfs_server.check.reflog_repair import repair_reflog
 from cvfs_server.check.runs import interrupted, remembering
-from cvfs_server.keys import read_key_file
 from cvfs_server.lock import publisher_lock
-from cvfs_server.reflog_repair import repair_reflog
 from cvfs_server.repository import PublishedRepository, reading
 from cvfs_server.settings import RepositorySettings
+from cvfs_server.signing.keys import read_key_file
 from cvfs_server.site import Site
 from cvfs_tools.running import one_line, write_line
 from cvfs_tools.server_options import WORKERS, chosen_repository, site_at, site_options

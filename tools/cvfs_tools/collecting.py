@@ -14,11 +14,11 @@ from rich.console import Console
 
 from cvfs.errors import CvfsError, UsageError
 from cvfs.hashes import ContentHash
-from cvfs_server.dates import parse_date
 from cvfs_server.gc.collect import GcOptions, GcReport, collect
 from cvfs_server.gc.preserved import Keeping
 from cvfs_server.settings import configured_repositories, load_settings
 from cvfs_server.site import Site
+from cvfs_server.tags.dates import parse_date
 from cvfs_tools.running import one_line, write_line
 from cvfs_tools.server_options import WORKERS, chosen_repository, site_at, site_options
 

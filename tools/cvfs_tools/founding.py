@@ -10,16 +10,16 @@ import click
 from cvfs.chunking import ChunkSizes
 from cvfs.errors import CvfsError, FormatError, UsageError
 from cvfs.hashes import Algorithm
-from cvfs_server.adoption import Adoption, adopt
-from cvfs_server.keychain import MASTER_KEY
-from cvfs_server.migration import migrate as migrate_configuration
-from cvfs_server.mkfs import NewRepository, make_skeleton
-from cvfs_server.mkfs import mkfs as make_repository
-from cvfs_server.ownership import current_owner, owner_named
-from cvfs_server.removal import remove_repository
+from cvfs_server.founding.adoption import Adoption, adopt
+from cvfs_server.founding.migration import migrate as migrate_configuration
+from cvfs_server.founding.mkfs import NewRepository, make_skeleton
+from cvfs_server.founding.mkfs import mkfs as make_repository
+from cvfs_server.founding.ownership import current_owner, owner_named
+from cvfs_server.founding.removal import remove_repository
 from cvfs_server.repoinfo import update_site_info
-from cvfs_server.resign import DEFAULT_DAYS
 from cvfs_server.settings import RepositorySettings, default_settings, in_s3, load_settings, with_upstream
+from cvfs_server.signing.keychain import MASTER_KEY
+from cvfs_server.signing.resign import DEFAULT_DAYS
 from cvfs_server.site import Site
 from cvfs_tools.running import one_line, write_line
 from cvfs_tools.server_options import chosen_repository, confirm, site_at, site_options

@@ -11,11 +11,11 @@ import click
 
 from cvfs.errors import FormatError, UsageError
 from cvfs.hashes import Algorithm, as_path
-from cvfs_server.grafting import GraftForm, graft_of, read_graft, regular_files, write_graft
-from cvfs_server.publish_archive import ArchiveOptions, publish_archive
 from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
 from cvfs_server.sources.archive import Owner
+from cvfs_server.sources.grafting import GraftForm, graft_of, read_graft, regular_files, write_graft
+from cvfs_server.ways.archive import ArchiveOptions, publish_archive
 from cvfs_tools.publish_options import Chosen, warn
 from cvfs_tools.running import one_line
 from cvfs_tools.server_options import WORKERS, chosen_repository, site_at, site_options

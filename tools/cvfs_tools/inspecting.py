@@ -6,16 +6,16 @@ import time
 import click
 
 from cvfs.errors import CvfsError
-from cvfs_server.branches import checked_out
 from cvfs_server.catalog_listing import ListedCatalog, list_catalogs
-from cvfs_server.expiry import EXPIRED, UNREACHABLE, WhitelistState, whitelist_state
-from cvfs_server.mkfs import MASTER_REPLICA
+from cvfs_server.founding.mkfs import MASTER_REPLICA
 from cvfs_server.repoinfo import read_metainfo
 from cvfs_server.repository import PublishedRepository, reading
 from cvfs_server.settings import configured_repositories
+from cvfs_server.signing.expiry import EXPIRED, UNREACHABLE, WhitelistState, whitelist_state
 from cvfs_server.site import Site
 from cvfs_server.storage.base import Storage
 from cvfs_server.storage.local import LocalStorage
+from cvfs_server.tags.branches import checked_out
 from cvfs_server.transaction.layout import Layout
 from cvfs_server.transaction.record import is_open
 from cvfs_tools.running import one_line, shown, write_line

@@ -5,9 +5,9 @@ import click
 from cvfs.errors import UsageError
 from cvfs.hashes import as_path
 from cvfs_server.publication import PublishOptions, PublishReport
-from cvfs_server.publish_tree import TreeOptions, publish_tree
 from cvfs_server.site import Site
 from cvfs_server.transaction.transactions import publish_transaction
+from cvfs_server.ways.tree import TreeOptions, publish_tree
 from cvfs_tools.publish_options import Chosen, publish_options
 from cvfs_tools.server_options import chosen_repository, site_at, site_options
 from cvfs_tools.transacting import leave_repository, pause_for_tweaks

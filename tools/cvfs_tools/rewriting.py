@@ -6,10 +6,10 @@ import click
 
 from cvfs.client.owners import OwnerMap, parse_owner_map
 from cvfs.errors import UsageError
-from cvfs_server import rewriting
 from cvfs_server.publication import PublishOptions
-from cvfs_server.rewriting import NO_BULK_HASHES, SINGLE_LINKS, owner_mapping
 from cvfs_server.sources.rewritten import Mapping
+from cvfs_server.ways import rewriting
+from cvfs_server.ways.rewriting import NO_BULK_HASHES, SINGLE_LINKS, owner_mapping
 from cvfs_tools.publish_options import progress_line, warn
 from cvfs_tools.running import write_line
 from cvfs_tools.server_options import chosen_repository, confirm, site_at, site_options

@@ -7,8 +7,9 @@ import click
 
 from cvfs.errors import CvfsError, UsageError
 from cvfs.format.whitelist import Whitelist
-from cvfs_server.masterkey import Request, export_request, install_whitelist, read_request, sign_request
-from cvfs_server.resign import (
+from cvfs_server.settings import configured_repositories
+from cvfs_server.signing.masterkey import Request, export_request, install_whitelist, read_request, sign_request
+from cvfs_server.signing.resign import (
     ADVISED_DAYS,
     DEFAULT_DAYS,
     resign_file,
@@ -16,7 +17,6 @@ from cvfs_server.resign import (
     resign_manifest,
     resign_whitelist,
 )
-from cvfs_server.settings import configured_repositories
 from cvfs_server.site import Site
 from cvfs_tools.running import one_line, write_line
 from cvfs_tools.server_options import chosen_repository, confirm, site_at, site_options

@@ -8,11 +8,11 @@ import click
 from cvfs.errors import FormatError, UsageError
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.history import TRUNK, TRUNK_PREVIOUS, Branch, Tag
-from cvfs_server import tags
-from cvfs_server.branches import check_out, leave_branch
-from cvfs_server.rollback import rollback as roll_back
 from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
+from cvfs_server.tags import tags
+from cvfs_server.tags.branches import check_out, leave_branch
+from cvfs_server.tags.rollback import rollback as roll_back
 from cvfs_server.transaction.transactions import refresh_mount
 from cvfs_tools.running import write_line
 from cvfs_tools.server_options import chosen_repository, confirm, site_at, site_options

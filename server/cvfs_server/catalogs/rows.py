@@ -10,8 +10,8 @@ from cvfs.catalog.tree import CatalogTree
 from cvfs.compression import encoder_named
 from cvfs.format.dirent import Chunk, DirectoryEntry, Flag, content_flags, type_flags
 from cvfs_server.changes import Change, DirectoryChanges, Kind
-from cvfs_server.content import Content, StorageForm
-from cvfs_server.ingest import Ingested
+from cvfs_server.ingest.content import Content, StorageForm
+from cvfs_server.ingest.ingest import Ingested
 from cvfs_server.sources.base import Source, WholeCatalog
 from cvfs_server.sources.dirtab import is_native
 

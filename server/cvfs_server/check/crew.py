@@ -9,7 +9,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, Generic, Protocol, TypeVar
 
 from cvfs.errors import StoreError
-from cvfs_server.worker_pool import process_pool
+from cvfs_server.ingest.worker_pool import process_pool
 
 
 class Shared(Protocol):

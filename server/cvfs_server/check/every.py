@@ -6,13 +6,13 @@ Source: FORMAT section 8.4.
 import time
 
 from cvfs.errors import CvfsError, UsageError
-from cvfs_server.dates import parse_date, print_date
 from cvfs_server.publishers import switching
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.settings import configured_repositories
 from cvfs_server.site import Site
 from cvfs_server.status import read_status, update_status
 from cvfs_server.storage.choice import storage_of
+from cvfs_server.tags.dates import parse_date, print_date
 
 _DAY = 86400
 

@@ -17,7 +17,6 @@ from cvfs.durable import sync_directory
 from cvfs.errors import UsageError
 from cvfs.hashes import DIGEST_SIZE, ContentHash, ObjectKind
 from cvfs.reflog import Reflog
-from cvfs_server.dates import parse_date, print_date
 from cvfs_server.gc.catalog import CatalogReading
 from cvfs_server.gc.condemned import (
     RECORD_SIZE,
@@ -52,6 +51,7 @@ from cvfs_server.statistics import GcNumbers, record_gc
 from cvfs_server.status import read_status, update_status
 from cvfs_server.storage.base import Storage
 from cvfs_server.storage.choice import storage_of
+from cvfs_server.tags.dates import parse_date, print_date
 
 _ATTEMPTS = 2
 _PAUSE = 0.2

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from cvfs.errors import FormatError, StoreFull
 from cvfs.hashes import DIGEST_SIZE, Algorithm, ContentHash, ObjectKind
+from cvfs_server.founding.ownership import give_to_directory_owner
 from cvfs_server.lock import publisher_lock
-from cvfs_server.ownership import give_to_directory_owner
 from cvfs_server.settings import RepositorySettings
 
 RECORD_SIZE = DIGEST_SIZE + 1

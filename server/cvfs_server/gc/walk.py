@@ -13,7 +13,7 @@ from cvfs.catalog.reader import NestedCatalog
 from cvfs.errors import CorruptObject, FormatError, MissingObject, StoreError
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs_server.gc.catalog import CatalogFacts, CatalogReading
-from cvfs_server.worker_pool import process_pool
+from cvfs_server.ingest.worker_pool import process_pool
 
 # So many catalogs are read on the spot before other processes pay.
 _INLINE_CATALOGS = 16

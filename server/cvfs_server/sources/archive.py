@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cvfs.catalog.tree import CatalogTree
 from cvfs.errors import FormatError, NotFound, Unpublishable
-from cvfs_server.content import packed_attributes
+from cvfs_server.ingest.content import packed_attributes
 from cvfs_server.sources.archive_file import ArchiveFile
 from cvfs_server.sources.archive_index import ArchiveIndex, Directory
 from cvfs_server.sources.base import DirectoryEdit, Part, Place, ScannedEntry, as_published

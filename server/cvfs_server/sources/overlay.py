@@ -14,7 +14,7 @@ from cvfs.catalog.tree import CatalogTree
 from cvfs.errors import NotFound, Unpublishable
 from cvfs.format.dirent import DirectoryEntry
 from cvfs.format.xattrs import pack, stored_attributes
-from cvfs_server.content import pack_attributes
+from cvfs_server.ingest.content import pack_attributes
 from cvfs_server.sources.base import DirectoryEdit, Part, Place, ScannedEntry
 from cvfs_server.sources.scan import ScanRules, TreeSource
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cvfs.errors import Unpublishable
-from cvfs_server.content import pack_attributes
+from cvfs_server.ingest.content import pack_attributes
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.sources.base import DirectoryEdit, Place, ScannedEntry
 
@@ -62,18 +62,20 @@ class TreeSource:
         return pack_attributes(self._path + path, self._path + path) if self._rules.xattrs else None
 
     def _names(self, path: bytes) -> list[ScannedEntry]:
+        directory = self._path + path
         try:
-            with os.scandir(self._path + path) as names:
-                found = sorted(names, key=_name_of)
+            # Not scandir: its entries would keep everything that stat says, for as long as the list lives.
+            names = sorted(os.listdir(directory))
         except OSError as error:
-            raise _unpublishable(self._path + path, error) from error
+            raise _unpublishable(directory, error) from error
         entries: list[ScannedEntry] = []
         linked: list[_Linked] = []
-        for name in found:
-            status = self._status(name)
-            entry = self._entry(name.name, status)
+        for name in names:
+            place = directory + b"/" + name
+            status = _status(place)
+            entry = self._entry(name, status)
             if stat.S_ISLNK(entry.mode):
-                entry = self._with_target(name, entry)
+                entry = _with_target(place, entry)
             if self._is_left_out(entry):
                 continue
             if status.st_nlink > 1 and not entry.is_directory:
@@ -82,19 +84,6 @@ class TreeSource:
         if linked and not self._rules.ignore_xdir_hardlinks:
             _refuse_scattered(path, entries, linked)
         return _with_groups(entries, linked) if len(linked) > 1 else entries
-
-    def _status(self, name: "os.DirEntry[bytes]") -> os.stat_result:
-        try:
-            return name.stat(follow_symlinks=False)
-        except OSError as error:
-            raise _unpublishable(name.path, error) from error
-
-    def _with_target(self, name: "os.DirEntry[bytes]", entry: ScannedEntry) -> ScannedEntry:
-        try:
-            target = os.readlink(name.path)
-        except OSError as error:
-            raise _unpublishable(name.path, error) from error
-        return entry._replace(symlink=target, size=len(target))
 
     def _is_left_out(self, entry: ScannedEntry) -> bool:
         return self._rules.ignore_special_files and stat.S_IFMT(entry.mode) not in _ORDINARY
@@ -119,8 +108,19 @@ _SIZED = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
 _ORDINARY = _SIZED
 
 
-def _name_of(entry: "os.DirEntry[bytes]") -> bytes:
-    return entry.name
+def _status(place: bytes) -> os.stat_result:
+    try:
+        return os.lstat(place)
+    except OSError as error:
+        raise _unpublishable(place, error) from error
+
+
+def _with_target(place: bytes, entry: ScannedEntry) -> ScannedEntry:
+    try:
+        target = os.readlink(place)
+    except OSError as error:
+        raise _unpublishable(place, error) from error
+    return entry._replace(symlink=target, size=len(target))
 
 
 class _Linked(NamedTuple):

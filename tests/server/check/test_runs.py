@@ -14,7 +14,7 @@ from cvfs_server.check.check import CheckOptions, check
 from cvfs_server.check.memory import NEVER
 from cvfs_server.check.runs import interrupted, remembering
 from cvfs_server.storage.choice import storage_of
-from cvfs_server.tags import list_tags
+from cvfs_server.tags.tags import list_tags
 
 
 class Watched(LocalStore):

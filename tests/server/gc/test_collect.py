@@ -10,17 +10,17 @@ import pytest
 from cvfs.errors import CorruptObject, Locked, NotFound, UsageError
 from cvfs.format.signature import sign_manifest
 from cvfs.hashes import ContentHash, ObjectKind
-from cvfs_server.branches import check_out
 from cvfs_server.gc.collect import collect_if_due
-from cvfs_server.keys import load_private_key
 from cvfs_server.lock import publisher_lock
 from cvfs_server.publishers import registered
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.settings import load_settings
+from cvfs_server.signing.keys import load_private_key
 from cvfs_server.statistics import place, read_table
 from cvfs_server.status import read_status
 from cvfs_server.storage.local import LocalStorage
-from cvfs_server.tags import remove_tags
+from cvfs_server.tags.branches import check_out
+from cvfs_server.tags.tags import remove_tags
 from cvfs_server.transaction.layout import Layout
 from cvfs_server.transaction.record import Record, create_record, remove_record
 

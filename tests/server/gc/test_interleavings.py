@@ -12,9 +12,9 @@ from cvfs.hashes import ContentHash, ObjectKind
 from cvfs_server.gc import collect as collect_module
 from cvfs_server.gc.condemned import is_condemned
 from cvfs_server.publish import PublishOptions
-from cvfs_server.publish_tree import publish_tree
 from cvfs_server.publishers import registered, switching
-from cvfs_server.tags import add_tag, remove_tags
+from cvfs_server.tags.tags import add_tag, remove_tags
+from cvfs_server.ways.tree import publish_tree
 
 STAGES = ["mark", "condemn", "wait", "keep", "forget", "sweep", "batch", "finish"]
 # From here on there is a list, which publishers know.

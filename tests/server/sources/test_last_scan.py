@@ -6,10 +6,10 @@ import os
 import pytest
 
 from cvfs.client.repository import Repository
-from cvfs_server.mkfs import mkfs
-from cvfs_server.publish_tree import publish_tree as publish
+from cvfs_server.founding.mkfs import mkfs
 from cvfs_server.settings import default_settings
 from cvfs_server.site import Site
+from cvfs_server.ways.tree import publish_tree as publish
 
 FQRN = "hint.example.org"
 

@@ -18,19 +18,19 @@ from cvfs.errors import StoreError
 from cvfs.format.signature import load_public_key
 from cvfs.hashes import ContentHash
 from cvfs.store.base import fetch_document
-from cvfs_server import ingest
 from cvfs_server.check.check import CheckOptions, check
+from cvfs_server.founding.mkfs import mkfs
 from cvfs_server.gc.collect import GcOptions, collect
 from cvfs_server.gc.preserved import Keeping
-from cvfs_server.mkfs import mkfs
+from cvfs_server.ingest import ingest
 from cvfs_server.publication import PublishOptions
-from cvfs_server.publish_tree import publish_tree
 from cvfs_server.repository import MANIFEST, PublishedRepository
-from cvfs_server.rollback import rollback
 from cvfs_server.settings import default_settings, in_s3
 from cvfs_server.site import Site
 from cvfs_server.storage import bucket as requests
 from cvfs_server.storage.choice import storage_of
+from cvfs_server.tags.rollback import rollback
+from cvfs_server.ways.tree import publish_tree
 
 FILES = 6
 SERVER = (sys.executable, "-c", "from cvfs_tools.server_command import main; main(prog_name='cvfs-server')")

@@ -1,0 +1,1 @@
+"""Repositories as a whole: made, taken over, brought up to date, removed."""

@@ -1,0 +1,1 @@
+"""Contents of files into the store, in order and in parallel."""

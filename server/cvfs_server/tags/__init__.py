@@ -1,0 +1,1 @@
+"""Named revisions, branches, and the way back to them."""

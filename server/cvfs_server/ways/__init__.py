@@ -1,0 +1,1 @@
+"""Ways to publish that need no transaction."""
