@@ -5,7 +5,6 @@ import os
 import pwd
 import re
 import sys
-from typing import Any
 
 import click
 
@@ -16,9 +15,9 @@ from cvfs_server.site import Site
 from cvfs_server.sources.archive import Owner
 from cvfs_server.sources.grafting import GraftForm, graft_of, read_graft, regular_files, write_graft
 from cvfs_server.ways.archive import ArchiveOptions, publish_archive
-from cvfs_tools.publish_options import Chosen, warn
+from cvfs_tools.publish_options import Chosen, publish_options, warn
 from cvfs_tools.running import one_line
-from cvfs_tools.server_options import WORKERS, chosen_repository, site_at, site_options
+from cvfs_tools.server_options import chosen_repository, site_at, site_options
 
 _MOUNTED = re.compile(r"/+cvmfs/+([^/]+)(/.*)?")
 _MEGABYTE = 2**20
@@ -34,16 +33,7 @@ _STANDARD_INPUT = "-"
 @click.option("-u", "--user", metavar="USER", default="", help="Whose everything is to be (default: CVMFS_USER)")
 @click.option("-g", "--group", metavar="GROUP", default="", help="Which group's (default: the user's)")
 @click.option("-k", "--keep-ownership", is_flag=True, help="Owners and groups as they are in the archive")
-@click.option("-a", "--tag", metavar="NAME", default="", help="Name the new revision")
-@click.option("-m", "--message", metavar="TEXT", default="", help="Description of the tag")
-@click.option("-v", "--verbose", is_flag=True, help="Print a line for each change")
-@click.option("-Z", "--compression", metavar="NAME", default="", help="How new contents are stored this time")
-@click.option("-X", "--external", is_flag=True, help="Contents are on other servers: store hashes only")
-@click.option("-N", "--native", is_flag=True, help="Store contents, although the repository is an external one")
-@click.option(
-    "-j", "--workers", type=WORKERS, metavar="N", help="Processes that read and compress (default: all cores)"
-)
-@click.option("--json", "as_json", is_flag=True, help="Report as one JSON object")
+@publish_options
 @site_options
 def ingest(
     fqrn: str | None,
@@ -55,8 +45,8 @@ def ingest(
     user: str,
     group: str,
     keep_ownership: bool,
+    chosen: Chosen,
     root: str,
-    **options: Any,
 ) -> None:
     """Publish a tar archive, plain or compressed, without unpacking it; or only remove paths."""
     _check_words(archive, base, removals)
@@ -64,8 +54,6 @@ def ingest(
     name = chosen_repository(site, _named((base, *removals), fqrn))
     owner = _owner(site, name, user, group, keep=keep_ownership)
     what = ArchiveOptions(archive or None, _inside(base), tuple(map(_inside, removals)), catalog, owner)
-    # -d is taken here: it is the one option of publish that ingest does not have.
-    chosen = Chosen(**options, direct_io=False, revision=None)
     with chosen.watched(name) as told:
         report = publish_archive(site, name, what, told)
     chosen.print_report(report)

@@ -32,10 +32,10 @@ class Chosen:
     compression: str
     external: bool
     native: bool
-    direct_io: bool
-    revision: int | None
     workers: int | None
     as_json: bool
+    direct_io: bool = False
+    revision: int | None = None
 
     @contextlib.contextmanager
     def watched(self, name: str) -> Iterator[PublishOptions]:
@@ -69,8 +69,6 @@ _OPTIONS = (
     click.option("-Z", "--compression", metavar="NAME", default="", help="How new contents are stored this time"),
     click.option("-X", "--external", is_flag=True, help="Contents are on other servers: store hashes only"),
     click.option("-N", "--native", is_flag=True, help="Store contents, although the repository is an external one"),
-    click.option("-d", "--direct-io", is_flag=True, help="Ask clients not to keep new files in the kernel's memory"),
-    click.option("-n", "--revision", type=click.IntRange(1), metavar="N", help="The number of the new revision"),
     click.option(
         "-j", "--workers", type=WORKERS, metavar="N", help="Processes that read and compress (default: all cores)"
     ),
@@ -79,10 +77,10 @@ _OPTIONS = (
 
 
 def publish_options(function: Command) -> Command:
-    """Adds the options; the command receives them together, as `chosen`."""
+    """Adds the options; the command receives them together, as `chosen`, with those of its own that have a place there."""
 
     def command(*arguments: Any, **options: Any) -> Any:
-        fields = {name: options.pop(name) for name in Chosen.__slots__}
+        fields = {name: options.pop(name) for name in Chosen.__slots__ if name in options}
         return function(*arguments, chosen=Chosen(**fields), **options)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__

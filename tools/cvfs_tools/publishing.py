@@ -22,6 +22,8 @@ from cvfs_tools.transacting import leave_repository, pause_for_tweaks
 @click.option("--trust-mtime", is_flag=True, help="Equal size and modification time prove equal content")
 @click.option("-p", "--pause", is_flag=True, help="Wait for last changes before the transaction is published")
 @click.option("-f", "--force", is_flag=True, help="Publish although files of the transaction are in use")
+@click.option("-d", "--direct-io", is_flag=True, help="Ask clients not to keep new files in the kernel's memory")
+@click.option("-n", "--revision", type=click.IntRange(1), metavar="N", help="The number of the new revision")
 @publish_options
 @site_options
 def publish(
