@@ -4,9 +4,10 @@ A draft is built on the revision that was there at the beginning, without any lo
 others published meanwhile, if need be, and the manifest is switched, which is the last act and the first that anybody sees.
 """
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from cvfs.errors import CvfsError
 from cvfs.hashes import ContentHash
@@ -23,7 +24,7 @@ from cvfs_server.settings import load_settings
 from cvfs_server.signing.expiry import expiry_warning
 from cvfs_server.signing.keys import check_keys
 from cvfs_server.site import Site
-from cvfs_server.statistics import record_publish
+from cvfs_server.statistics import PublishNumbers, record_publish
 from cvfs_server.tags.branches import Checkout, check_branch_tag, checked_out, release_branch
 from cvfs_server.tags.tags import check_new_tag, keep_automatic_since
 
@@ -54,20 +55,27 @@ def publish(site: Site, fqrn: str, open_source: OpenSource, options: PublishOpti
         with switching(settings, "publish"):
             final = _land(base, latest, checkout, options)
             if final is draft:
-                contribution.done(draft.root.content)
-    record_publish(settings, tally.statistics(final.version.revision), started)
-    _collect_garbage(site, fqrn, options)
-    if warning := expiry_warning(site, settings, time.time()):
-        options.warn(warning)
-    return _report(fqrn, final, tally, time.monotonic() - began)
-
-
-def _collect_garbage(site: Site, fqrn: str, options: PublishOptions) -> None:
-    """If it is due. What fails there does not undo what is published."""
-    try:
+                with _published_already(
+                    fqrn, "what was seen is not remembered, so that more is read next time", options
+                ):
+                    contribution.done(draft.root.content)
+    numbers = tally.statistics(final.version.revision)
+    record_publish(settings, numbers, started)
+    with _published_already(fqrn, "its garbage was not collected", options):
         collect_if_due(site, fqrn)
-    except CvfsError as error:
-        options.warn(f"{fqrn} is published, but its garbage was not collected: {error}")
+    with _published_already(fqrn, "nobody knows how long its whitelist is valid", options):
+        if warning := expiry_warning(site, settings, time.time()):
+            options.warn(warning)
+    return _report(fqrn, final, tally, numbers, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def _published_already(fqrn: str, trouble: str, options: PublishOptions) -> Iterator[None]:
+    """What fails here does not undo what is published, and whoever publishes must not believe that it does."""
+    try:
+        yield
+    except (CvfsError, OSError) as error:
+        options.warn(f"{fqrn} is published, but {trouble}: {error}")
 
 
 def _start(repository: PublishedRepository, checkout: Checkout | None, options: PublishOptions) -> ContentHash:
@@ -136,7 +144,7 @@ def _tag(draft: Draft, options: PublishOptions, branch: str = "") -> Tag:
     return Tag(options.tag, root.content, version.revision, version.now, options.message, root.size, branch)
 
 
-def _report(fqrn: str, draft: Draft, tally: Tally, seconds: float) -> PublishReport:
+def _report(fqrn: str, draft: Draft, tally: Tally, numbers: PublishNumbers, seconds: float) -> PublishReport:
     return PublishReport(
         fqrn,
         draft.version.revision,
@@ -149,4 +157,5 @@ def _report(fqrn: str, draft: Draft, tally: Tally, seconds: float) -> PublishRep
         tally.bytes_stored,
         tally.objects,
         seconds,
+        numbers,
     )

@@ -1,5 +1,6 @@
 """What a single publish may be told: number, compression, external contents, direct I/O."""
 
+import os
 import pytest
 
 from cvfs.compression import Compression
@@ -98,3 +99,15 @@ def test_a_collection_that_fails_does_not_undo_the_publish(new_repository):
     assert own.publish(warn=said.append).revision == 2
     assert len(said) == 1
     assert "is published, but its garbage was not collected: " in said[0]
+
+
+def test_a_scan_that_cannot_be_remembered_is_said_and_no_failure(new_repository):
+    own, said = new_repository(), []
+    (own.tree / "file").write_text("text")
+    # Where it would be written first.
+    os.makedirs(f"{own.settings.spool}/last_scan.new")
+    assert own.publish(warn=said.append).revision == 2
+    assert own.manifest().revision == 2
+    assert len(said) == 1
+    assert "is published, but what was seen is not remembered" in said[0]
+    assert own.check() == []
