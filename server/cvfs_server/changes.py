@@ -51,6 +51,38 @@ class Removal(NamedTuple):
     mountpoint: bytes
 
 
+class Removals:
+    """What is removed, walked anew whenever it is gone through: a removed tree may be larger than memory."""
+
+    __slots__ = ("_published", "_tops")
+
+    def __init__(self, published: CatalogTree) -> None:
+        self._published = published
+        self._tops: list[tuple[Removal, bool]] = []
+
+    def add(self, top: Removal, *, itself: bool = True) -> None:
+        """A name that is removed with everything below it, or, without `itself`, only what is below it."""
+        self._tops.append((top, itself))
+
+    def __iter__(self) -> Iterator[Removal]:
+        for top, itself in self._tops:
+            if itself:
+                yield top
+            yield from self._below(top)
+
+    def _below(self, top: Removal) -> Iterator[Removal]:
+        # What a bind mountpoint shows belongs to another root catalog.
+        pending = [top.path] if _is_entered(top.published) else []
+        while pending:
+            directory = pending.pop()
+            mountpoint = self._published.governing(directory).path
+            for row in self._published.listing(directory):
+                path = directory + b"/" + row.name
+                yield Removal(path, row, mountpoint)
+                if _is_entered(row):
+                    pending.append(path)
+
+
 @dataclass(frozen=True, slots=True)
 class DirectoryChanges:
     """What happens in one directory, whose rows belong to `catalog`.
@@ -61,9 +93,9 @@ class DirectoryChanges:
 
     path: bytes
     catalog: ScannedCatalog
+    removals: Iterable[Removal] = ()
     moved_from: bytes | None = None
     changes: list[Change] = field(default_factory=list)
-    removals: list[Removal] = field(default_factory=list)
     own: Change | None = None
 
 
@@ -103,16 +135,19 @@ class _Comparison:
             rows = {row.name: row for row in self._published.listing(listing.path)}
         before = listing.before
         moved = bool(rows) and before != listing.catalog.mountpoint
+        removals = Removals(self._published)
         result = DirectoryChanges(
-            listing.path, listing.catalog, before if moved else None, own=self._compare_own(listing)
+            listing.path, listing.catalog, removals, before if moved else None, own=self._compare_own(listing)
         )
         kept = _kept_groups(listing, rows, moved)
         for entry in listing.entries:
             row = rows.pop(entry.name, None)
             self._compare_entry(listing, entry, row, kept, result)
+            if row and row.is_directory and not entry.is_directory:
+                removals.add(Removal(listing.path + b"/" + row.name, row, before), itself=False)
         _read_together(result.changes)
         for row in rows.values():
-            result.removals.extend(self._subtree(listing.path + b"/" + row.name, row, before))
+            removals.add(Removal(listing.path + b"/" + row.name, row, before))
         return result
 
     def _compare_entry(
@@ -131,8 +166,6 @@ class _Comparison:
             change = Change(Kind.MOVE, path, entry, row, reads=False, hardlinks=hardlinks)
         if change is not None:
             result.changes.append(change)
-        if row and row.is_directory and not entry.is_directory:
-            result.removals.extend(self._below(path, row))
 
     def _change(
         self, path: bytes, entry: ScannedEntry, row: DirectoryEntry | None, hardlinks: int | None, *, covered: bool
@@ -172,22 +205,9 @@ class _Comparison:
         kind = Kind.TOUCH if row else Kind.MOVE
         return Change(kind, listing.path, listing.directory, row, reads=False, hardlinks=listing.directory.links)
 
-    def _subtree(self, path: bytes, row: DirectoryEntry, mountpoint: bytes) -> Iterator[Removal]:
-        yield Removal(path, row, mountpoint)
-        if row.is_directory:
-            yield from self._below(path, row)
 
-    def _below(self, path: bytes, row: DirectoryEntry) -> Iterator[Removal]:
-        # What a bind mountpoint shows belongs to another root catalog.
-        pending = [] if row.is_bind_mountpoint else [path]
-        while pending:
-            directory = pending.pop()
-            mountpoint = self._published.governing(directory).path
-            for child in self._published.listing(directory):
-                child_path = directory + b"/" + child.name
-                yield Removal(child_path, child, mountpoint)
-                if child.is_directory and not child.is_bind_mountpoint:
-                    pending.append(child_path)
+def _is_entered(row: DirectoryEntry) -> bool:
+    return row.is_directory and not row.is_bind_mountpoint
 
 
 def _must_be_read(entry: ScannedEntry) -> bool:

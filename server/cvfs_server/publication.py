@@ -80,6 +80,7 @@ class PublishReport:
     bytes_stored: int
     objects: int
     seconds: float
+    statistics: PublishNumbers
 
 
 @dataclass(slots=True)

@@ -10,12 +10,13 @@ Source: FORMAT section A.2.
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cvfs.errors import FormatError
+from cvfs.errors import FormatError, MissingObject
 from cvfs.hashes import ContentHash, new_hasher
 from cvfs_server.gc.condemned import area_of, condemned_now
 from cvfs_server.gc.guarded import Guarded
@@ -29,6 +30,8 @@ _SCRATCH = "tmp"
 _CLOCK_GRAIN = 2
 _REGISTRY_PATIENCE = 600
 _numbers = itertools.count(1)
+# What `registered` makes. Nothing else that lies there may become a part of a path that is removed.
+_NAME = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ def unaware(settings: RepositorySettings, condemned: str) -> set[str]:
 
 
 def _names(settings: RepositorySettings) -> list[str]:
-    return sorted({name.removesuffix(".lock") for name in os.listdir(_marks(settings))})
+    names = {name.removesuffix(".lock") for name in os.listdir(_marks(settings))}
+    return sorted(filter(_NAME.fullmatch, names))
 
 
 def _clear_dead(settings: RepositorySettings) -> None:
@@ -139,8 +143,12 @@ def _is_whole(storage: Storage, path: str) -> bool:
     except FormatError:
         return True
     hasher = new_hasher(content.algorithm)
-    for piece in storage.fetch(path):
-        hasher.update(piece)
+    try:
+        for piece in storage.fetch(path):
+            hasher.update(piece)
+    except MissingObject:
+        # Collected meanwhile: nobody can miss its bytes.
+        return True
     return hasher.digest() == content.digest
 
 

@@ -47,6 +47,18 @@ def test_a_number_of_workers_that_is_none(run, made, verb, workers):
     assert_refused(run(verb[0], FQRN, *verb[1:], "-j", workers), workers)
 
 
+def test_statistics_are_printed_where_that_is_wanted(run, made, tmp_path):
+    configuration = tmp_path / f"site/etc/cvmfs/repositories.d/{FQRN}/server.conf"
+    with configuration.open("a", encoding="ascii") as file:
+        file.write("CVMFS_PRINT_STATISTICS=true\n")
+    printed = run("publish", FQRN, "--from", ".").stdout.splitlines()
+    assert "files_added|1" in printed
+    assert "sz_bytes_added|19" in printed
+    assert "revision 2 published" in printed[-1]
+    collected = run("gc", "-f", FQRN).stdout.splitlines()
+    assert "n_condemned_catalogs|0" in collected
+
+
 def test_hashes_that_are_none(run, made):
     assert_refused(run("mkfs", "new.example.org", "-a", "md5"), "md5")
     assert_refused(run("tag", FQRN, "-a", "v1", "-h", "xyz"), "--root-hash xyz: not a content hash")

@@ -18,6 +18,7 @@ from cvfs_server.gc.collect import GcOptions, GcReport, collect
 from cvfs_server.gc.preserved import Keeping
 from cvfs_server.settings import configured_repositories, load_settings
 from cvfs_server.site import Site
+from cvfs_server.statistics import printed
 from cvfs_server.tags.dates import parse_date
 from cvfs_tools.running import one_line, write_line
 from cvfs_tools.server_options import WORKERS, chosen_repository, site_at, site_options
@@ -170,6 +171,8 @@ def _collect(site: Site, fqrn: str, request: _Request, out: TextIO) -> None:
             print(one_line(f"warning: {what}"), file=sys.stderr)
 
         report = collect(site, fqrn, replace(request.options, deleted=deleted, warn=warn, stage=stage))
+    if load_settings(site, fqrn).print_statistics:
+        print(*printed(report.statistics), sep="\n", file=out)
     print(_summary(fqrn, report, dry_run=request.options.dry_run), file=out, flush=True)
 
 

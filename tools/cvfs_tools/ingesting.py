@@ -56,7 +56,7 @@ def ingest(
     what = ArchiveOptions(archive or None, _inside(base), tuple(map(_inside, removals)), catalog, owner)
     with chosen.watched(name) as told:
         report = publish_archive(site, name, what, told)
-    chosen.print_report(report)
+    chosen.print_report(report, load_settings(site, name))
 
 
 def _check_words(archive: str, base: str, removals: tuple[str, ...]) -> None:

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cvfs.errors import UsageError
 from cvfs_server.publication import PublishOptions, PublishReport
+from cvfs_server.settings import RepositorySettings
+from cvfs_server.statistics import printed
 from cvfs_tools.running import one_line, shown, write_line
 from cvfs_tools.server_options import WORKERS
 
@@ -57,8 +59,11 @@ class Chosen:
                 direct_io=self.direct_io,
             )
 
-    def print_report(self, report: PublishReport) -> None:
-        """One line, or one JSON object."""
+    def print_report(self, report: PublishReport, settings: RepositorySettings) -> None:
+        """One line, or one JSON object; before it the statistics, if CVMFS_PRINT_STATISTICS wants them."""
+        if settings.print_statistics and not self.as_json:
+            for line in printed(report.statistics):
+                write_line(line)
         write_line(json.dumps(summary(report)) if self.as_json else sentence(report))
 
 

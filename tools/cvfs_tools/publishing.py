@@ -5,6 +5,7 @@ import click
 from cvfs.errors import UsageError
 from cvfs.hashes import as_path
 from cvfs_server.publication import PublishOptions, PublishReport
+from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
 from cvfs_server.transaction.transactions import publish_transaction
 from cvfs_server.ways.tree import TreeOptions, publish_tree
@@ -47,7 +48,7 @@ def publish(
         else:
             _refuse_nothing(source)
             report = publish_tree(site, name, source, options, TreeOptions(as_path(to), trust_mtime))
-    chosen.print_report(report)
+    chosen.print_report(report, load_settings(site, name))
 
 
 def _publish_transaction(site: Site, name: str, options: PublishOptions, *, pause: bool, force: bool) -> PublishReport:

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cvfs import reflog
 from cvfs.durable import sync_directory
@@ -88,6 +88,7 @@ class GcReport:
     condemned: int = 0
     deleted: int = 0
     waits_for: tuple[str, ...] = ()
+    statistics: GcNumbers = GcNumbers()
 
 
 def collect(site: Site, fqrn: str, options: GcOptions) -> GcReport:
@@ -111,7 +112,7 @@ def collect(site: Site, fqrn: str, options: GcOptions) -> GcReport:
             collection.close()
             if not options.dry_run:
                 record_gc(settings, collection.numbers(), started, success=success)
-    return report
+    return replace(report, statistics=collection.numbers())
 
 
 def collect_if_due(site: Site, fqrn: str, patience: float = 0) -> GcReport | None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from cvfs.errors import StoreFull
+from cvfs_server.founding.ownership import give_new_directories, nearest_directory
 
 PARTS = 256
 _APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -24,9 +25,11 @@ class Inventory:
         self._record_size = record_size
 
     def start(self) -> None:
-        """Make the directory. Raises StoreFull."""
+        """Make the directory, which is not there. Raises StoreFull."""
         try:
+            above = nearest_directory(self._directory)
             os.makedirs(self._directory)
+            give_new_directories(above, self._directory)
         except OSError as error:
             raise self._no_room(error) from error
 

@@ -16,6 +16,7 @@ from cvfs.durable import sync_directory
 from cvfs.errors import StoreFull, UsageError
 from cvfs.hashes import Bytes
 from cvfs.store.local import LocalStore
+from cvfs_server.state import make_directory
 
 TRANSACTION_AREA = "data/txn"
 _WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -94,8 +95,8 @@ class LocalStorage:
         try:
             return temporary, os.open(temporary, _WRITING, 0o666)
         except FileNotFoundError:
+            make_directory(staging)
             with _converted(temporary):
-                os.makedirs(staging, exist_ok=True)
                 return temporary, os.open(temporary, _WRITING, 0o666)
         except OSError as error:
             raise StoreFull(f"cannot write {temporary}: {error.strerror}") from error
@@ -119,7 +120,11 @@ class LocalStorage:
             directory = f"data/{number:02x}"
             with os.scandir(f"{self.base}/{directory}") as files:
                 for file in files:
-                    status = file.stat()
+                    try:
+                        status = file.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        # Collected meanwhile.
+                        continue
                     if status.st_mtime >= since:
                         yield f"{directory}/{file.name}", status.st_size
 

@@ -17,6 +17,7 @@ from cvfs_server.hooks import run_hook
 from cvfs_server.lock import publisher_lock
 from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.publish import publish
+from cvfs_server.publishers import registered
 from cvfs_server.repository import PublishedRepository, reading
 from cvfs_server.settings import RepositorySettings, load_settings
 from cvfs_server.site import Site
@@ -67,8 +68,10 @@ def open_transaction(site: Site, fqrn: str, options: TransactionOptions | None =
     stage = Stage.of(site, settings)
     with _turn(stage.layout, options.patience):
         run_hook(site, "transaction", "before", fqrn)
-        record = _new_record(site, settings, options)
-        create_record(stage.layout, record)
+        # A garbage collection waits for whoever is registered, and then keeps what the record names.
+        with registered(settings, "transaction"):
+            record = _new_record(site, settings, options)
+            create_record(stage.layout, record)
         try:
             record = _begin(stage, record)
         except BaseException:
