@@ -91,7 +91,7 @@ def kinds(result):
 def test_a_file(scanned, published, expected):
     result = compare([entry(b"f", **scanned)], [row(b"f", **published)])
     assert kinds(result) == ({b"f": expected} if expected else {})
-    assert result.removals == []
+    assert list(result.removals) == []
 
 
 @pytest.mark.parametrize(
@@ -209,4 +209,24 @@ def test_what_is_gone_is_gone_with_all_below(replaced):
 
 def test_what_a_bind_mountpoint_shows_is_not_ours():
     bind = row(b"x", DIRECTORY, flags=int(Flag.DIRECTORY | Flag.BIND_MOUNTPOINT))
-    assert compare([], [bind], below=BELOW).removals == [Removal(b"/d/x", bind, b"")]
+    assert list(compare([], [bind], below=BELOW).removals) == [Removal(b"/d/x", bind, b"")]
+
+
+def test_a_removed_tree_is_not_held_in_memory():
+    class Asked(Published):
+        asked: list[bytes]
+
+        def listing(self, path):
+            self.asked.append(path)
+            return super().listing(path)
+
+    published = Asked({b"/d": [row(b"x", DIRECTORY)], **BELOW})
+    published.asked = []
+    listing = Listing(b"/d", entry(b"d", DIRECTORY), ROOT, [])
+    (result,) = find_changes([listing], published, TRUST)
+    assert published.asked == [b"/d"]
+    first = next(iter(result.removals))
+    assert (first.path, published.asked) == (b"/d/x", [b"/d"])
+    # Whoever counts them and whoever removes them see the same.
+    assert [removal.path for removal in result.removals] == [removal.path for removal in result.removals]
+    assert published.asked[1:] == [b"/d/x", b"/d/x/y"] * 2

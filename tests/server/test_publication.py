@@ -1,6 +1,7 @@
 """What a single publish may be told: number, compression, external contents, direct I/O."""
 
 import os
+
 import pytest
 
 from cvfs.compression import Compression

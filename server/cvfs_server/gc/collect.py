@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cvfs import reflog
 from cvfs.durable import sync_directory
@@ -88,7 +88,7 @@ class GcReport:
     condemned: int = 0
     deleted: int = 0
     waits_for: tuple[str, ...] = ()
-    statistics: GcNumbers = GcNumbers()
+    statistics: GcNumbers = field(default_factory=GcNumbers)
 
 
 def collect(site: Site, fqrn: str, options: GcOptions) -> GcReport:
