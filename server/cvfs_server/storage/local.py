@@ -121,7 +121,7 @@ class LocalStorage:
             with os.scandir(f"{self.base}/{directory}") as files:
                 for file in files:
                     try:
-                        status = file.stat(follow_symlinks=False)
+                        status = file.stat()
                     except FileNotFoundError:
                         # Collected meanwhile.
                         continue

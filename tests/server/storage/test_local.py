@@ -141,3 +141,22 @@ def test_sync(storage, monkeypatch):
     monkeypatch.setattr(os, "sync", lambda: synced.append(True))
     storage.sync()
     assert synced == [True]
+
+
+def test_what_is_removed_while_it_is_listed_is_left_out(storage):
+    for name in ("data/ab/one", "data/ab/two"):
+        storage.put(name, b"content")
+    listing = storage.objects()
+    first, _ = next(listing)
+    for name in {"data/ab/one", "data/ab/two"} - {first}:
+        storage.discard(name)
+    assert list(listing) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_where_root_was_killed_the_owner_can_clear_away(storage):
+    os.chown(f"{storage.base}/data/txn", 1234, 1234)
+    storage.staged_by("publisher").start_upload()
+    (place,) = _staged(storage)
+    inner = f"{storage.base}/data/txn/{place}"
+    assert [os.stat(path).st_uid for path in (inner, f"{inner}/{os.getpid()}")] == [1234, 1234]
