@@ -26,6 +26,11 @@ def read_state(path: str) -> bytes | None:
         return None
 
 
+def no_link(path: str, flags: int) -> int:
+    """For `open`: never by way of a link that somebody else who may write here has put in the way of root."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+
+
 def make_directory(path: str) -> None:
     """Make a directory and what is above it, if it is not there. Raises StoreFull."""
     try:

@@ -16,6 +16,7 @@ from cvfs.hashes import DIGEST_SIZE, Algorithm, ContentHash, ObjectKind
 from cvfs_server.founding.ownership import give_to_directory_owner
 from cvfs_server.lock import publisher_lock
 from cvfs_server.settings import RepositorySettings
+from cvfs_server.state import no_link
 
 RECORD_SIZE = DIGEST_SIZE + 1
 _MAGIC = b"cvfs condemned 1"
@@ -222,7 +223,7 @@ def _digest(place: str) -> bytes | None:
 
 def _append(path: str, data: bytes) -> None:
     try:
-        with open(path, "ab", buffering=0, opener=_no_link) as file:
+        with open(path, "ab", buffering=0, opener=no_link) as file:
             # A list that root works on is there for the publishers of whoever owns the repository.
             give_to_directory_owner(file.fileno(), path)
             size = file.tell()
@@ -233,8 +234,3 @@ def _append(path: str, data: bytes) -> None:
                 raise StoreFull(f"cannot write {path}: no room")
     except OSError as error:
         raise StoreFull(f"cannot write {path}: {error.strerror}") from error
-
-
-def _no_link(path: str, flags: int) -> int:
-    """Never by way of a link that somebody else who may write here has put in the way of root."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o644)

@@ -16,7 +16,7 @@ from cvfs.errors import MountError, StoreFull
 from cvfs.hashes import ContentHash
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
-from cvfs_server.state import make_directory, read_state, write_state
+from cvfs_server.state import make_directory, no_link, read_state, write_state
 from cvfs_server.transaction import kernel
 from cvfs_server.transaction.layout import Layout
 
@@ -44,7 +44,7 @@ def start_client(site: Site, settings: RepositorySettings, layout: Layout, root:
     command = [*(_OWN_NAMESPACE if apart else ()), *_COMMAND, "mount", layout.fqrn, layout.lower, "-f", "-o", files]
     # Whatever the user's environment says is meant for mounts of his own.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}
-    with open(layout.client_log, "w+b") as log:
+    with open(layout.client_log, "w+b", opener=no_link) as log:
         try:
             process = subprocess.Popen(
                 command,

@@ -21,7 +21,7 @@ from cvfs_server.publishers import registered
 from cvfs_server.repository import PublishedRepository, reading
 from cvfs_server.settings import RepositorySettings, load_settings
 from cvfs_server.site import Site
-from cvfs_server.state import make_directory
+from cvfs_server.state import make_directory, no_link
 from cvfs_server.tags.branches import checked_out
 from cvfs_server.transaction.kernel import InUse, may_mount
 from cvfs_server.transaction.layers import clear_layers, make_layers
@@ -298,7 +298,7 @@ def _publishing(stage: Stage, record: Record, *, force: bool) -> Iterator[None]:
     """Nothing changes while it is read; if it cannot be published, editing goes on. Raises InUse."""
     union = stage.union(record.keeper)
     frozen = _freeze(stage, record, force=force)
-    with open(stage.layout.publishing_mark, "w", encoding="ascii") as mark:
+    with open(stage.layout.publishing_mark, "w", encoding="ascii", opener=no_link) as mark:
         mark.write(f"{os.getpid()}\n")
     try:
         yield
