@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from cvfs.errors import FormatError, NotFound, UsageError
+from cvfs.durable import sync_directory
+from cvfs.errors import FormatError, NotFound, StoreFull, UsageError
 from cvfs.format.signature import Certificate, PrivateKey, load_certificate
 from cvfs_server.site import Site
 
@@ -67,15 +68,25 @@ def new_signing_key(fqrn: str, now: dt.datetime) -> tuple[bytes, bytes]:
 
 
 def write_new_file(path: str, data: bytes, mode: int) -> None:
-    """A file that did not exist, with its final mode from the start. Raises UsageError if it exists."""
+    """A file that did not exist, with its final mode from the start, and flushed: a key that is lost cannot be made again.
+
+    Raises UsageError if it exists or cannot be made, StoreFull if it cannot be written; then it is not there.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError as error:
         raise UsageError(f"{path} exists already: remove the old repository's keys, or choose another name") from error
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    with open(descriptor, "wb") as file:
-        file.write(data)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(os.path.dirname(os.path.abspath(path)))
+    except OSError as error:
+        os.unlink(path)
+        raise StoreFull(f"cannot write {path}: {error.strerror}") from error
 
 
 def read_key_file(path: str) -> bytes:

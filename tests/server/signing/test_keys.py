@@ -1,6 +1,7 @@
 """Keys of a repository: what they are, how they are kept, what is no key."""
 
 import datetime as dt
+import errno
 import os
 import stat
 
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from cvfs.errors import NotFound, UsageError
+from cvfs.errors import NotFound, StoreFull, UsageError
 from cvfs.format.signature import load_certificate
 from cvfs_server.signing.keys import check_keys, generate_keys, load_private_key, read_key_file, write_new_file
 from cvfs_server.site import Site
@@ -72,7 +73,8 @@ def test_a_file_has_its_mode_from_the_start(tmp_path, monkeypatch, mode):
         write_new_file(str(tmp_path / "key"), b"text", mode)
     finally:
         os.umask(before)
-    assert seen == [mode]
+    # The directory is opened too, to be flushed.
+    assert seen[0] == mode
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == mode
     assert (tmp_path / "key").read_bytes() == b"text"
 
@@ -159,3 +161,18 @@ def test_a_machine_that_cannot_sign_says_why(site, kind, text, error):
         write_new_file(path, data, 0o600)
     with pytest.raises(error, match=r"sw\.example\.org\." + kind):
         check_keys(site, "sw.example.org")
+
+
+def test_a_key_is_on_the_disk_and_a_file_that_is_no_key_is_not_left(tmp_path, monkeypatch):
+    flushed, path = [], tmp_path / "k"
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    write_new_file(str(path), b"text", 0o600)
+    assert flushed == [str(path), str(tmp_path)]
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreFull, match="No space left"):
+        write_new_file(str(tmp_path / "other"), b"text", 0o600)
+    assert os.listdir(tmp_path) == ["k"]
