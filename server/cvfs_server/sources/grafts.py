@@ -138,8 +138,10 @@ def _read(place: Place) -> bytes:
 
 
 def is_graft(entry: ScannedEntry) -> bool:
-    """Whether this is a graft file, which is not published."""
-    return entry.is_regular and entry.name.startswith(GRAFT_PREFIX) and entry.name != GRAFT_PREFIX
+    """Whether this is a graft file, which is not published; one that is published already, by others, is a file like any."""
+    return (
+        entry.is_regular and entry.known is None and entry.name.startswith(GRAFT_PREFIX) and entry.name != GRAFT_PREFIX
+    )
 
 
 def _values(text: bytes) -> dict[str, str]:

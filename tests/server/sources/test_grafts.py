@@ -14,9 +14,12 @@ from cvfs.compression import Compression
 from cvfs.errors import FormatError, Unpublishable, UsageError
 from cvfs.format.dirent import Chunk
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
+from cvfs_server.draft import Contribution
+from cvfs_server.publish import publish
 from cvfs_server.sources import grafts
 from cvfs_server.sources.grafting import GraftForm, graft_of, read_graft, regular_files, write_graft
 from cvfs_server.sources.grafts import Graft
+from cvfs_server.sources.template import Template
 from cvfs_server.storage.local import LocalStorage
 from cvfs_server.ways.archive import ArchiveOptions, publish_archive
 
@@ -342,3 +345,22 @@ def test_a_program_reads_what_is_written(tmp_path):
     words = subprocess.run(["cut", "-d=", "-f1"], input=graft.serialise(), check=True, capture_output=True, timeout=60)
     assert words.stdout.split() == [b"size", b"checksum", b"compression", b"chunk_offsets", b"chunk_checksums"]
     assert graft.serialise().splitlines()[1] == b"checksum=" + b"0" * 40
+
+
+def test_what_is_published_under_such_a_name_is_a_file_like_any(own, look_through, monkeypatch):
+    """Publishers that know no grafts made it; copies of it are made without being asked what it means."""
+    directory = own.tree / "d"
+    directory.mkdir()
+    for name in (".cvmfsgraft-alone", "file"):
+        (directory / name).write_text(name)
+    with monkeypatch.context() as unknowing:
+        unknowing.setattr(grafts, "is_graft", lambda _entry: False)
+        own.publish()
+    publish(own.site, own.fqrn, lambda base: Contribution(Template.open(base.tree, b"/d", b"/copy")))
+    with own.open() as newest:
+        shown = look_through(newest)
+    assert [shown[b"/copy/" + name].content for name in (b".cvmfsgraft-alone", b"file")] == [
+        b".cvmfsgraft-alone",
+        b"file",
+    ]
+    assert own.check() == []
