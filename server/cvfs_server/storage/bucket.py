@@ -37,6 +37,7 @@ _PIECE = 256 * 1024
 _SLOWEST = 1024
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
+_LONGEST_WORD = 2048
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
 _WAYS = (HTTPClientError, ConnectionError, ResponseParserError)
 _PASSING = frozenset({"SlowDown", "RequestTimeout", "TooManyRequests", "BadDigest", "XAmzContentSHA256Mismatch"})
@@ -137,12 +138,12 @@ class Bucket:
     def put(self, key: str, body: bytes | IO[bytes], md5: bytes, labels: Labels) -> str:
         """Write an object whose bytes have this MD5, which the server verifies; returns its tag."""
         answer = self._ask("put_object", key, Key=key, Body=body, ContentMD5=_base64(md5), **self._labelled(labels))
-        return str(_told(answer, key, "ETag"))
+        return _word(answer, key, "ETag")
 
     def start_parts(self, key: str, labels: Labels) -> str:
         """Begin an object that comes in parts; returns the name of the attempt."""
         answer = self._ask("create_multipart_upload", key, Key=key, **self._labelled(labels))
-        return str(_told(answer, key, "UploadId"))
+        return _word(answer, key, "UploadId")
 
     def put_part(self, key: str, attempt: str, number: int, data: bytes) -> str:
         """Write one part, `number` counting from 1; returns its tag."""
@@ -156,7 +157,7 @@ class Bucket:
         answer = self._ask(
             "complete_multipart_upload", key, Key=key, UploadId=attempt, MultipartUpload={"Parts": parts}
         )
-        return str(_told(answer, key, "ETag"))
+        return _word(answer, key, "ETag")
 
     def abort_parts(self, key: str, attempt: str) -> None:
         """Forget the parts, if there are any."""
@@ -189,7 +190,11 @@ class Bucket:
             for item in answer.get("Contents", [])
             if "Key" in item
         ]
-        return found, bool(answer.get("IsTruncated") and found)
+        more = bool(answer.get("IsTruncated") and found)
+        if more and found[-1].key <= after:
+            # Whoever goes on behind its last key would ask for ever.
+            raise Unreachable(f"{self.name}/{prefix}: the server gives the same list again and again")
+        return found, more
 
     def _labelled(self, labels: Labels) -> dict[str, str]:
         acl = {"ACL": self.settings.acl} if self.settings.acl else {}
@@ -365,6 +370,14 @@ def _told(answer: Mapping[str, Any], key: str, name: str) -> Any:
     if name not in answer:
         raise Unreachable(f"{key}: the server's answer lacks {name}; is it an S3 server?")
     return answer[name]
+
+
+def _word(answer: Mapping[str, Any], key: str, name: str) -> str:
+    """One that is written down: a line of its own would be taken for another object."""
+    text = str(_told(answer, key, name))
+    if not text.isascii() or not text.isprintable() or " " in text or not 0 < len(text) <= _LONGEST_WORD:
+        raise Unreachable(f"{key}: the server's answer has a {name} that makes no sense; is it an S3 server?")
+    return text
 
 
 def _unix(answer: Mapping[str, Any]) -> float:

@@ -435,3 +435,24 @@ def test_nothing_is_asked_for_a_path_that_leads_elsewhere(new_s3):
         new_s3().has("data//ab")
     with pytest.raises(MissingObject):
         fetch_document(new_s3(), PATH)
+
+
+def test_a_list_that_begins_again_and_again_is_given_up(new_s3, monkeypatch):
+    storage = new_s3()
+    for number in range(3):
+        storage.put(f"data/00/object{number}", b"content")
+    monkeypatch.setattr(requests, "PAGE", 2)
+    ask = requests.Bucket._ask
+    monkeypatch.setattr(requests.Bucket, "_ask", lambda *said, **told: ask(*said, **{**told, "StartAfter": ""}))
+    with pytest.raises(Unreachable, match="the same list again and again"):
+        list(storage.objects())
+
+
+@pytest.mark.parametrize("tag", ["", "two words", "two\nlines", "\u00e9", "x" * 2049])
+def test_a_tag_that_cannot_be_written_down_is_refused(new_s3, monkeypatch, tag):
+    storage = new_s3().staged_by("one")
+    ask = requests.Bucket._ask
+    monkeypatch.setattr(requests.Bucket, "_ask", lambda *said, **told: {**ask(*said, **told), "ETag": tag})
+    with pytest.raises(Unreachable, match="ETag that makes no sense"):
+        storage.put("data/00/object", b"content")
+    assert list(storage._written.batches()) == []
