@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from cvfs.errors import FormatError, NotFound, StoreFull, UsageError
+from cvfs_server.founding.ownership import give_to_directory_owner
 from cvfs_server.settings import RepositorySettings
 
 _log = logging.getLogger(__name__)
@@ -177,6 +178,7 @@ def _writing(path: str, fqrn: str) -> Iterator[sqlite3.Connection]:
     """One transaction on the file of that repository, made if need be and brought to the newest revision."""
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        _make(path)
         opened = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
         with contextlib.closing(opened) as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -184,6 +186,17 @@ def _writing(path: str, fqrn: str) -> Iterator[sqlite3.Connection]:
             yield connection
     except (OSError, sqlite3.Error) as error:
         raise StoreFull(f"{path}: {error}") from error
+
+
+def _make(path: str) -> None:
+    """The file, if it is not there: what root writes down for a repository's owner the owner will go on with."""
+    flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, flags, 0o644)
+        try:
+            give_to_directory_owner(descriptor, path)
+        finally:
+            os.close(descriptor)
 
 
 def _prepare(connection: sqlite3.Connection, path: str, fqrn: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import sqlite3
 import time
 
@@ -171,3 +172,12 @@ def test_the_numbers_as_lines():
         "sz_condemned_bytes|",
         "n_duplicate_delete_requests|0",
     ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_what_root_writes_down_belongs_to_the_owner(settings):
+    os.makedirs(settings.spool)
+    os.chown(settings.spool, 1234, 1234)
+    record_publish(settings, PublishNumbers(), NOW)
+    assert os.stat(place(settings)).st_uid == 1234
+    assert len(read_table(place(settings), "publish_statistics").rows) == 1
