@@ -12,7 +12,7 @@ from cvfs.compression import Compression, encoder_named
 from cvfs.errors import FormatError, MissingObject, NotFound, TrustError
 from cvfs.format import manifest as manifests
 from cvfs.format.manifest import Manifest
-from cvfs.format.signature import load_certificate, split_signed, verify_manifest_signature
+from cvfs.format.signature import Signed, load_certificate, split_signed, verify_manifest_signature
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.history import History
 from cvfs.store.base import MAX_DOCUMENT, Wanted, fetch_document
@@ -23,11 +23,12 @@ from cvfs_server.scratch import scratch_directory
 from cvfs_server.settings import RepositorySettings, load_settings
 from cvfs_server.signing.keys import read_key_file
 from cvfs_server.site import Site
-from cvfs_server.state import make_directory
+from cvfs_server.state import make_directory, read_state
 from cvfs_server.storage.base import Storage
 from cvfs_server.storage.choice import storage_of
 
 MANIFEST = ".cvmfspublished"
+_ADVICE = "put back a copy, from a backup or a replica, as new as possible"
 WHITELIST = ".cvmfswhitelist"
 
 
@@ -48,11 +49,10 @@ class PublishedRepository:
         """
         settings = load_settings(site, fqrn)
         storage = storage or storage_of(settings)
-        signed = split_signed(fetch_manifest(storage))
+        signed, manifest = _read_manifest(storage)
         certificate = load_certificate(read_key_file(site.key(fqrn, "crt")))
         if not verify_manifest_signature(certificate, signed):
             raise TrustError(MANIFEST_SIGNATURE, f"{storage.place}/{MANIFEST} is not signed with the key of {fqrn}")
-        manifest = manifests.parse(signed.payload)
         if manifest.fqrn != fqrn:
             raise TrustError(MANIFEST_NAME, f"{storage.place} holds {manifest.fqrn}, not {fqrn}")
         return cls(site, settings, storage, manifest)
@@ -97,14 +97,30 @@ class PublishedRepository:
 
 def fetch_manifest(storage: Storage) -> bytes:
     """The signed manifest as it is. Raises MissingObject or FormatError, saying what to do, if it is gone or empty."""
-    advice = "put back a copy, from a backup or a replica, as new as possible"
     try:
         document = fetch_document(storage, MANIFEST)
     except MissingObject as error:
-        raise MissingObject(f"{MANIFEST} is not in {storage.place}: {advice}") from error
+        raise MissingObject(f"{MANIFEST} is not in {storage.place}: {_ADVICE}") from error
     if not document:
-        raise FormatError(f"{MANIFEST} in {storage.place} is empty: {advice}")
+        raise FormatError(f"{MANIFEST} in {storage.place} is empty: {_ADVICE}")
     return document
+
+
+def recorded_reflog_digest(settings: RepositorySettings) -> ContentHash | None:
+    """What this machine keeps of the reflog; None if that is gone or cannot be read, as nothing depends on it."""
+    try:
+        return ContentHash.parse((read_state(f"{settings.spool}/reflog.chksum") or b"").decode("ascii").strip())
+    except (FormatError, UnicodeDecodeError):
+        return None
+
+
+def _read_manifest(storage: Storage) -> tuple[Signed, Manifest]:
+    document = fetch_manifest(storage)
+    try:
+        signed = split_signed(document)
+        return signed, manifests.parse(signed.payload)
+    except FormatError as error:
+        raise FormatError(f"{MANIFEST} in {storage.place}: {error}; {_ADVICE}") from error
 
 
 @contextlib.contextmanager

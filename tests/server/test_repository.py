@@ -7,10 +7,11 @@ import os
 import pytest
 
 from cvfs.client.repository import Repository
-from cvfs.errors import TrustError
+from cvfs.errors import FormatError, TrustError
+from cvfs.reflog import digest as reflog_digest
 from cvfs_server.check.check import CheckOptions, check
 from cvfs_server.founding.mkfs import mkfs
-from cvfs_server.repository import PublishedRepository, reading
+from cvfs_server.repository import PublishedRepository, reading, recorded_reflog_digest
 from cvfs_server.settings import default_settings
 from cvfs_server.signing.keys import generate_keys
 from cvfs_server.signing.resign import resign_manifest, resign_whitelist
@@ -84,6 +85,27 @@ def test_new_keys_sign_the_manifest_and_then_the_whitelist(site, source):
     with Repository.open(f"file://{site.storage(FQRN)}", site.key(FQRN, "pub")) as repository:
         assert repository.read("/kept") == b"always there"
     assert_sound(site)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no frame", b"Cff\n--\n0\n", b"C" * 100])
+def test_a_manifest_that_cannot_be_read_is_named_with_what_to_do(site, damage):
+    with open(f"{site.storage(FQRN)}/.cvmfspublished", "wb") as file:
+        file.write(damage)
+    with pytest.raises(FormatError, match=rf"^\.cvmfspublished in {site.storage(FQRN)}.*put back a copy"):
+        PublishedRepository.open(site, FQRN)
+
+
+@pytest.mark.parametrize("recorded", [b"", b"no hash", b"\xff" * 40, None])
+def test_a_record_of_the_reflog_that_cannot_be_read_is_none(site, recorded):
+    settings = PublishedRepository.open(site, FQRN).settings
+    place = f"{settings.spool}/reflog.chksum"
+    assert recorded_reflog_digest(settings) == reflog_digest(f"{site.storage(FQRN)}/.cvmfsreflog", settings.algorithm)
+    if recorded is None:
+        os.unlink(place)
+    else:
+        with open(place, "wb") as file:
+            file.write(recorded)
+    assert recorded_reflog_digest(settings) is None
 
 
 def test_a_manifest_that_nobody_vouches_for_is_not_signed(site, source):

@@ -205,10 +205,26 @@ def test_check_says_what_is_wrong_and_fails(own, run):
     assert [json.loads(line)["what"] for line in lines(result)] == [f"its object {victim} is missing"]
     assert result.stderr.endswith(f"{FQRN}: 1 errors found\n")
     assert lines(run("check", "-c"))[-1] == f"{FQRN}: revision 2: no problems found"
+    assert lines(run("check", "-ct", "first"))[-1] == f"{FQRN}: tag first: no problems found"
+    assert lines(run("check", "-c", "--all-tags"))[-1] == f"{FQRN}: revision 2 and every tag: no problems found"
     assert (
         lines(run("check", "-t", "first", "-t", "trunk-previous", status=1))[0].startswith("error: tag first: /")
         is False
     )
+
+
+def test_check_compares_the_reflog_with_what_this_machine_recorded(own, run):
+    place = Path(own.settings.spool, "reflog.chksum")
+    place.write_text("0" * 40)
+    assert lines(run("check", "-c"))[0].startswith("warning: .cvmfsreflog: does not have the digest 0000")
+    assert len(lines(run("check", "-cr"))) == 2
+    assert lines(run("check", "-c")) == [f"{FQRN}: revision 2: no problems found"]
+
+
+def test_an_editor_that_fails_is_told_in_a_line(run, monkeypatch):
+    monkeypatch.setenv("EDITOR", "false")
+    done = run("update-info", status=2)
+    assert "give a JSON file with -f" in done.stderr
 
 
 def test_check_resumed_and_with_options_that_make_no_sense(own, run):

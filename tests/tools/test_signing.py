@@ -164,3 +164,28 @@ def test_what_masterkey_refuses(run, site, words):
     done = run("masterkey", *words, FIRST)
     assert done.exit_code in {2, 34}
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("masterkey", "--install", "{file}", FIRST), "--install takes what --sign wrote"),
+        (("masterkey", "--sign", "{file}", "--key", "{key}"), "--sign takes what --export-request wrote"),
+        (("resign", "-w", "{file}", FIRST), "name the file of a whitelist"),
+    ],
+)
+def test_a_file_that_is_something_else_is_named(run, site, tmp_path, words, advice):
+    file = tmp_path / "file"
+    file.write_text("something else\n")
+    done = run(*(word.format(file=file, key=site.key(FIRST, "masterkey")) for word in words))
+    assert str(file) in done.stderr
+    assert done.stderr.endswith(f"; {advice}\n")
+    assert (done.exit_code, file.read_text()) == (33 if "--install" in words else 32, "something else\n")
+
+
+def test_nobody_is_asked_whether_to_sign_without_a_key(run, site, tmp_path):
+    request = str(tmp_path / "request")
+    run("masterkey", "--export-request", request, FIRST)
+    done = run("masterkey", "--sign", request, "--key", str(tmp_path / "nowhere"))
+    assert (done.stdout, done.exit_code) == ("", 2)
+    assert "nowhere: No such file" in done.stderr

@@ -24,7 +24,7 @@ from cvfs_server.check.memory import NEVER, Memory
 from cvfs_server.check.reflog_repair import repair_reflog
 from cvfs_server.check.runs import interrupted, remembering
 from cvfs_server.lock import publisher_lock
-from cvfs_server.repository import PublishedRepository, reading
+from cvfs_server.repository import PublishedRepository, reading, recorded_reflog_digest
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.signing.keys import read_key_file
 from cvfs_server.site import Site
@@ -141,6 +141,7 @@ def _check_one(site: Site, fqrn: str, options: CheckOptions, wishes: _Wishes) ->
             options,
             public_keys=(load_public_key(read_key_file(site.key(fqrn, "pub"))),),
             now=time.time(),
+            reflog_digest=recorded_reflog_digest(settings),
             parallel=repository.storage.parallel,
             memory=_memory(stack, settings, options, wishes) if options.integrity else None,
         )
@@ -153,8 +154,15 @@ def _check_one(site: Site, fqrn: str, options: CheckOptions, wishes: _Wishes) ->
     if errors:
         print(f"{fqrn}: {errors} errors found", file=wishes.log or sys.stderr)
     elif not wishes.as_json:
-        wishes.say(f"{fqrn}: revision {repository.manifest.revision}: no problems found")
+        wishes.say(f"{fqrn}: {_what_was_checked(repository, options)}: no problems found")
     return not errors
+
+
+def _what_was_checked(repository: PublishedRepository, options: CheckOptions) -> str:
+    """In words, for who reads the outcome alone."""
+    if options.tags:
+        return ", ".join(f"tag {name}" for name in options.tags)
+    return f"revision {repository.manifest.revision}" + (" and every tag" if options.all_tags else "")
 
 
 def _memory(

@@ -83,7 +83,10 @@ def update_info(*, no_edit: bool, file: str | None, no_apache: bool, root: str) 
 
 def _edited(data: bytes) -> bytes:
     """What the user makes of it in an editor. Raises UsageError for nothing."""
-    text = click.edit(data.decode("utf-8", "replace"), extension=".json", require_save=True)
+    try:
+        text = click.edit(data.decode("utf-8", "replace"), extension=".json", require_save=True)
+    except click.ClickException as error:
+        raise UsageError(f"{error.message}: give a JSON file with -f, or choose an editor with EDITOR") from error
     if text is None:
         raise UsageError("nothing was changed: give a JSON file with -f, or save one in the editor")
     return text.encode()

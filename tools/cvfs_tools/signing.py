@@ -8,6 +8,7 @@ import click
 from cvfs.errors import CvfsError, UsageError
 from cvfs.format.whitelist import Whitelist
 from cvfs_server.settings import configured_repositories
+from cvfs_server.signing.keys import load_private_key
 from cvfs_server.signing.masterkey import Request, export_request, install_whitelist, read_request, sign_request
 from cvfs_server.signing.resign import (
     ADVISED_DAYS,
@@ -142,6 +143,7 @@ def _sign(path: str, key: str | None, output: str, *, force: bool) -> None:
     if key is None:
         raise UsageError("masterkey --sign: name the file of the master key with --key")
     request: Request = read_request(path)
+    load_private_key(key)  # nobody is asked in vain
     _print_request(request.whitelist)
     confirm("You are about to vouch for this certificate.", force=force)
     sign_request(request, key, output)

@@ -78,9 +78,7 @@ def check(
 def _roots(manifest: Manifest, history: History | None, options: CheckOptions) -> list[Start]:
     """The root catalogs to begin at; each revision once."""
     newest = Start(NestedCatalog(b"", manifest.root_catalog, manifest.root_size, b""), revision=manifest.revision)
-    if (options.tags or options.all_tags) and history is None:
-        if options.all_tags and manifest.history is None:
-            return [newest]
+    if options.tags and history is None:
         raise NotFound(f"{manifest.fqrn} has no tags that could be read: no tag {' '.join(options.tags)!r}")
     if history and options.all_tags:
         others = {tag.root_catalog: tag for tag in history.tags if tag.root_catalog != manifest.root_catalog}

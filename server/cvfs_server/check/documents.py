@@ -153,10 +153,13 @@ def _expiry(document: bytes, now: float, *, verified: bool) -> Iterator[Finding]
 def _digest_findings(path: str, manifest: Manifest, known: ContentHash | None) -> Iterator[Finding]:
     if known is None and manifest.reflog is None:
         yield Finding(REFLOG, "nobody knows its digest: neither the manifest (Y) nor this machine")
-    if known and reflogs.digest(path, known.algorithm) != known:
-        yield Finding(REFLOG, f"does not have the digest {known} that this machine recorded")
-    # Garbage collection rewrites the reflog and does not sign a manifest (section 7).
-    if manifest.reflog and reflogs.digest(path, manifest.reflog.algorithm) != manifest.reflog:
+    if known:
+        # Garbage collection rewrites the reflog and signs no manifest (section 7): where both are known, Y may be old. A kill
+        # between reflog and record leaves a sound reflog that lists more: what it lacks is found by its contents.
+        if reflogs.digest(path, known.algorithm) != known:
+            what = f"does not have the digest {known} that this machine recorded: put it right with check -r"
+            yield Finding(REFLOG, what, is_warning=True)
+    elif manifest.reflog and reflogs.digest(path, manifest.reflog.algorithm) != manifest.reflog:
         yield Finding(REFLOG, f"does not have the digest {manifest.reflog} of the manifest (Y)", is_warning=True)
 
 

@@ -7,12 +7,12 @@ it is installed only if clients will accept it. Source: FORMAT sections 3.1, 3.2
 import time
 from typing import NamedTuple
 
-from cvfs.errors import FormatError, MissingObject, UsageError
+from cvfs.errors import FormatError, MissingObject, TrustError, UsageError
 from cvfs.format.signature import load_public_key, sign_whitelist, split_signed
 from cvfs.format.whitelist import Whitelist, stamp
 from cvfs.format.whitelist import parse as parse_whitelist
 from cvfs.store.base import Store, fetch_document
-from cvfs.trust import TrustAnchors, certificate_to_fetch
+from cvfs.trust import WHITELIST_FORMAT, TrustAnchors, certificate_to_fetch
 from cvfs_server.publishers import publishing
 from cvfs_server.repository import WHITELIST, fetch_manifest
 from cvfs_server.settings import load_settings
@@ -46,7 +46,10 @@ def export_request(site: Site, fqrn: str, path: str, days: float = DEFAULT_DAYS)
 def read_request(path: str) -> Request:
     """What a file asks to be signed. Raises NotFound, FormatError for anything that says less, or more, than a whitelist."""
     payload = read_small_file(path)
-    whitelist = parse_whitelist(payload)
+    try:
+        whitelist = parse_whitelist(payload)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}; --sign takes what --export-request wrote") from error
     if whitelist.serialise() != payload or not whitelist.fingerprints or whitelist.pkcs7 or whitelist.ca_chain:
         raise FormatError(f"{path}: not a request as cvfs-server masterkey --export-request writes it")
     if whitelist.expires <= stamp(time.time()):
@@ -63,6 +66,10 @@ def sign_request(request: Request, key: str, path: str) -> None:
 def install_whitelist(site: Site, fqrn: str, path: str) -> Whitelist:
     """Publish a whitelist that was signed elsewhere. Raises TrustError, UsageError if clients would not accept it, Locked."""
     settings, document = load_settings(site, fqrn), read_small_file(path)
+    try:
+        split_signed(document)
+    except FormatError as error:
+        raise TrustError(WHITELIST_FORMAT, f"{path}: {error}; --install takes what --sign wrote") from error
     with publishing(settings, "masterkey") as publisher:
         whitelist = _accepted(site, fqrn, document, publisher.storage)
         _check_not_older(whitelist, publisher.storage, path)

@@ -69,7 +69,10 @@ def resign_file(site: Site, fqrn: str, path: str, days: float = DEFAULT_DAYS) ->
 
     Raises NotFound without file or master key, UsageError for another repository's, FormatError for no whitelist.
     """
-    old = parse_whitelist(split_signed(read_small_file(path)).payload)
+    try:
+        old = parse_whitelist(split_signed(read_small_file(path)).payload)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}; name the file of a whitelist") from error
     if old.fqrn != fqrn:
         raise UsageError(f"{path} is the whitelist of {old.fqrn}, not of {fqrn}")
     now = int(time.time())
