@@ -375,3 +375,25 @@ def test_odd_files_as_root(desk, look, look_through):
     desk.do("cvfs-server publish $name")
     with desk.own.open() as repository:
         assert apart(look_through(repository)) == expected
+
+
+def test_a_mark_that_cannot_be_made_is_no_publish_and_leaves_the_transaction_open(desk, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("text")
+    desk.do("cvfs-server transaction $name; echo 1 > $top/new")
+    os.symlink(victim, desk.layout.publishing_mark)
+    assert "nothing was published" in desk.refused("cvfs-server publish $name")
+    assert victim.read_text() == "text"
+    # The transaction can be written to, and published.
+    desk.do("echo 2 > $top/newer; cvfs-server publish $name")
+    assert desk.own.manifest().revision == 3
+
+
+def test_what_is_published_is_closed_although_that_cannot_be_written_down(desk):
+    desk.do("cvfs-server transaction $name; echo 1 > $top/new")
+    # Where the record would be written first.
+    os.mkdir(f"{desk.layout.open_mark}.new")
+    desk.do("cvfs-server publish $name")
+    assert desk.own.manifest().revision == 3
+    assert read_record(desk.layout) is None
+    desk.do(f"rmdir {desk.layout.open_mark}.new; cvfs-server transaction $name; cvfs-server abort -f $name")

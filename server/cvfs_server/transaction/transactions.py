@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from cvfs.errors import CvfsError, Locked, MountError, UsageError
+from cvfs.errors import CvfsError, Locked, MountError, StoreFull, UsageError
 from cvfs.hashes import ContentHash
 from cvfs_server.hooks import run_hook
 from cvfs_server.lock import publisher_lock
@@ -105,7 +105,9 @@ def publish_transaction(
             chosen = replace(options or PublishOptions(), base=record.base_hash)
             report = publish(site, fqrn, lambda base: contribution(stage.layout, record, base, chosen), chosen)
             published = replace(record, published=report.root_hash)
-            write_record(stage.layout, published)
+            # It only tells those who come after a kill: what is published is closed all the same.
+            with contextlib.suppress(StoreFull):
+                write_record(stage.layout, published)
         _close(stage, published, lazy=force)
         _show_present(stage)
         run_hook(site, "publish", "after", fqrn)
@@ -198,6 +200,8 @@ def _turn(layout: Layout, patience: float) -> Iterator[None]:
     while True:
         with contextlib.ExitStack() as held:
             try:
+                # First of all without the lock: whoever waits must not be in the way of those who end the transaction.
+                _check_closed(layout)
                 held.enter_context(_alone(layout, "transaction"))
                 _check_closed(layout)
             except Locked:
@@ -298,9 +302,8 @@ def _publishing(stage: Stage, record: Record, *, force: bool) -> Iterator[None]:
     """Nothing changes while it is read; if it cannot be published, editing goes on. Raises InUse."""
     union = stage.union(record.keeper)
     frozen = _freeze(stage, record, force=force)
-    with open(stage.layout.publishing_mark, "w", encoding="ascii", opener=no_link) as mark:
-        mark.write(f"{os.getpid()}\n")
     try:
+        _mark_publishing(stage.layout)
         yield
     except BaseException:
         if frozen:
@@ -308,7 +311,16 @@ def _publishing(stage: Stage, record: Record, *, force: bool) -> Iterator[None]:
                 union.set_writable(writable=True)
         raise
     finally:
-        os.unlink(stage.layout.publishing_mark)
+        with contextlib.suppress(OSError):
+            os.unlink(stage.layout.publishing_mark)
+
+
+def _mark_publishing(layout: Layout) -> None:
+    try:
+        with open(layout.publishing_mark, "w", encoding="ascii", opener=no_link) as mark:
+            mark.write(f"{os.getpid()}\n")
+    except OSError as error:
+        raise StoreFull(f"cannot write {layout.publishing_mark}: {error.strerror}; nothing was published") from error
 
 
 def _freeze(stage: Stage, record: Record, *, force: bool) -> bool:
