@@ -35,6 +35,7 @@ from cvfs_server.check.findings import Finding
 from cvfs_server.founding.mkfs import mkfs
 from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.settings import RepositorySettings, default_settings
+from cvfs_server.signing.keychain import Keychain, new_keychain
 from cvfs_server.site import Site
 from cvfs_server.ways.tree import TreeOptions, publish_tree
 
@@ -270,8 +271,22 @@ class OwnRepository:
         return parse_manifest(split_signed((self.storage / ".cvmfspublished").read_bytes()).payload)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_power_cuts() -> Iterator[None]:
+    """A publish in this process does not wait for the disk, which all tests share; those in other processes do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cvfs_server.storage.local._sync_filesystem", lambda _descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def keychains() -> Callable[[str, str], Keychain]:
+    """Keys by repository and place, made once: that takes longer than most tests."""
+    return functools.cache(lambda fqrn, _place: new_keychain(fqrn))
+
+
 @pytest.fixture
-def new_repository(tmp_path) -> Callable[..., OwnRepository]:
+def new_repository(tmp_path, keychains) -> Callable[..., OwnRepository]:
     """Makes a repository with an empty tree; settings by the names of `RepositorySettings`."""
 
     def make(fqrn: str = "own.example.org", place: str = "own", **settings: Any) -> OwnRepository:
@@ -279,6 +294,11 @@ def new_repository(tmp_path) -> Callable[..., OwnRepository]:
         site = Site(str(root / "site"))
         repository = OwnRepository(root, dataclasses.replace(default_settings(site, fqrn), **settings))
         repository.tree.mkdir(parents=True)
+        for kind, text in keychains(fqrn, place).items():
+            path = Path(site.key(fqrn, kind))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text)
+            path.chmod(0o644 if kind in {"pub", "crt"} else 0o600)
         mkfs(site, repository.settings)
         return repository
 
