@@ -36,7 +36,7 @@ _UNION = "overlayfs"
 
 @click.command()
 @click.argument("fqrn")
-@click.option("-w", "--url", metavar="URL", help="URL under which clients find it")
+@click.option("-w", "--url", metavar="URL", help="URL under which clients find it; with -s that of the bucket")
 @click.option("-u", "--upstream", metavar="WHERE", help="Where published files are: local,TMP,DIR or S3,TMP,ALIAS@FILE")
 @click.option("-s", "--s3-config", metavar="FILE", help="Publish into the S3 bucket that FILE names; -w is its URL")
 @click.option("-o", "--owner", metavar="USER", help="User who publishes, to whom all of it belongs  [default: you]")
@@ -115,7 +115,7 @@ def mkfs(
 
 @click.command(name="import")
 @click.argument("fqrn")
-@click.option("-w", "--url", metavar="URL", help="URL under which clients find it")
+@click.option("-w", "--url", metavar="URL", help="URL under which clients find it, its name included")
 @click.option("-u", "--upstream", metavar="WHERE", help="Where its files are: local,TMP,DIR or S3,TMP,ALIAS@FILE")
 @click.option("-o", "--owner", metavar="USER", help="User who publishes, to whom all of it belongs  [default: you]")
 @click.option("-k", "--keys", metavar="DIR", help="Where its keys are  [default: their place on this machine]")
