@@ -158,6 +158,7 @@ class History:
         if self.has(tag.name):
             raise UsageError(f"{self.fqrn} has a tag {tag.name!r} already: remove it first or choose another name")
         self._check_branch(tag.branch)
+        check_description(tag.description)
         return replace(self, tags=(*self.tags, tag))
 
     def without(self, name: str) -> "History":
@@ -290,6 +291,14 @@ class _Reader:
             return
         for name, parent, initial in self._database.query("SELECT branch, parent, initial_revision FROM branches"):
             yield Branch(_text(name), None if parent is None else _text(parent), _number(initial))
+
+
+def check_description(text: str) -> None:
+    """Raises UsageError for what the tag database, which holds UTF-8, cannot hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the description {text!r} is not UTF-8: write it in UTF-8") from error
 
 
 def _predecessor(text: str) -> ContentHash | None:

@@ -20,6 +20,9 @@ from cvfs_server.statistics import PublishNumbers
 
 _CHANGED = {Kind.ADD: "added", Kind.MODIFY: "changed", Kind.TOUCH: "changed", Kind.REMOVE: "removed"}
 
+# The largest number that a tag database holds.
+_MAX_REVISION = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class PublishOptions:
@@ -56,6 +59,8 @@ class PublishOptions:
 
     def number_after(self, present: int) -> int:
         """The number of the new revision. Raises UsageError for one that clients would refuse."""
+        if max(self.revision or 0, present + 1) > _MAX_REVISION:
+            raise UsageError(f"there are no revisions above {_MAX_REVISION}; the present one is {present}")
         if self.revision is None:
             return present + 1
         if self.revision <= present:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from cvfs.errors import CvfsError
 from cvfs.hashes import ContentHash
-from cvfs.history import Tag, advance
+from cvfs.history import Tag, advance, check_description
 from cvfs_server.draft import Base, Contribution, Draft, balance_draft, build_draft
 from cvfs_server.gc.collect import collect_if_due
 from cvfs_server.limits import check_catalogs
@@ -87,6 +87,7 @@ def _start(repository: PublishedRepository, checkout: Checkout | None, options: 
 def _check_tags(repository: PublishedRepository, checkout: Checkout | None, options: PublishOptions) -> None:
     """What cannot be given a name in the end is refused before any work."""
     history = repository.history()
+    check_description(options.message)
     if checkout:
         check_branch_tag(history, checkout, options.tag)
     else:

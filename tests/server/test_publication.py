@@ -33,6 +33,16 @@ def test_the_number_of_a_revision(own):
     assert own.check() == []
 
 
+def test_no_number_is_larger_than_a_tag_can_hold(own):
+    for number in (2**63, 2**64):
+        with pytest.raises(UsageError, match="no revisions above 9223372036854775807; the present one is 2"):
+            own.publish(revision=number)
+    assert own.publish(revision=2**63 - 1).revision == 2**63 - 1
+    with pytest.raises(UsageError, match="no revisions above"):
+        own.publish()
+    assert own.check() == []
+
+
 def test_another_compression(own):
     (own.tree / "other").write_text("text" * 1000)
     own.publish(compression="none")

@@ -74,7 +74,7 @@ def _named(paths: tuple[str, ...], fqrn: str | None) -> str | None:
     """The repository that paths below /cvmfs and the argument name, if they do."""
     names = {found[1] for path in paths if (found := _MOUNTED.fullmatch(path))}
     # As with the original, whatever follows a slash is of no meaning here.
-    names |= {fqrn.partition("/")[0]} if fqrn else set()
+    names |= set() if fqrn is None else {fqrn.partition("/")[0]}
     if len(names) > 1:
         raise UsageError(f"several repositories are named: {' '.join(sorted(names))}; everything goes into one")
     return next(iter(names), None)

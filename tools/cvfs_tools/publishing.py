@@ -17,9 +17,7 @@ from cvfs_tools.transacting import leave_repository, pause_for_tweaks
 @click.command()
 @click.argument("fqrn", required=False)
 @click.option("--from", "source", metavar="DIR", help="Publish this directory tree, not the open transaction")
-@click.option(
-    "--to", metavar="PATH", default="", help="Where in the repository it goes; everything else stays as it is"
-)
+@click.option("--to", metavar="PATH", help="Where in the repository it goes; everything else stays as it is")
 @click.option("--trust-mtime", is_flag=True, help="Equal size and modification time prove equal content")
 @click.option("-p", "--pause", is_flag=True, help="Wait for last changes before the transaction is published")
 @click.option("-f", "--force", is_flag=True, help="Publish although files of the transaction are in use")
@@ -32,7 +30,7 @@ def publish(
     *,
     chosen: Chosen,
     source: str | None,
-    to: str,
+    to: str | None,
     trust_mtime: bool,
     pause: bool,
     force: bool,
@@ -43,11 +41,11 @@ def publish(
     name = chosen_repository(site, fqrn)
     with chosen.watched(name) as options:
         if source is None:
-            _refuse_options_of_trees(to=to, trust_mtime=trust_mtime)
+            _refuse_options_of_trees(given=to is not None or trust_mtime)
             report = _publish_transaction(site, name, options, pause=pause, force=force)
         else:
-            _refuse_nothing(source)
-            report = publish_tree(site, name, source, options, TreeOptions(as_path(to), trust_mtime))
+            _refuse_nothing(source, to)
+            report = publish_tree(site, name, source, options, TreeOptions(as_path(to or ""), trust_mtime))
     chosen.print_report(report, load_settings(site, name))
 
 
@@ -61,12 +59,14 @@ def _leave_as_it_is(_place: str) -> None:
     return
 
 
-def _refuse_nothing(source: str) -> None:
+def _refuse_nothing(source: str, to: str | None) -> None:
+    # What a script passes when its variable is not set must not mean the working directory, or the whole repository.
+    if to == "":
+        raise UsageError("--to '': name where in the repository the tree goes, '/' for the whole")
     if not source:
-        # As a path it would mean the working directory: a variable that is not set must not publish that.
         raise UsageError("--from '': name the directory tree to publish, '.' for the present directory")
 
 
-def _refuse_options_of_trees(*, to: str, trust_mtime: bool) -> None:
-    if to or trust_mtime:
+def _refuse_options_of_trees(*, given: bool) -> None:
+    if given:
         raise UsageError("--to and --trust-mtime are for a directory tree: name it with --from DIR")

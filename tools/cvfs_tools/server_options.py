@@ -30,7 +30,8 @@ def site_at(root: str) -> Site:
 
 def chosen_repository(site: Site, fqrn: str | None) -> str:
     """The repository that is meant; without a name the only one there is."""
-    if fqrn:
+    # An empty name is a variable that a script has not set: refused as a name, it must not mean any repository.
+    if fqrn is not None:
         return fqrn.rstrip("/")
     names = configured_repositories(site)
     if len(names) != 1:

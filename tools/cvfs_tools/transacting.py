@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 import click
 
 from cvfs.errors import CvfsError, UsageError
+from cvfs.hashes import as_path
 from cvfs_server.settings import configured_repositories, load_settings
 from cvfs_server.site import Site
+from cvfs_server.sources.base import check_path
 from cvfs_server.transaction.entering import enter_transaction
 from cvfs_server.transaction.layout import Layout
 from cvfs_server.transaction.transactions import (
@@ -40,12 +42,13 @@ def transaction(names: tuple[str, ...], *, patience: int | None, template: str |
     """Make a repository writable; with /PATH only that directory may be changed."""
     site = site_at(root)
     wait = 0 if patience is None else patience or _FOREVER
-    copied = _template(template) if template else None
+    copied = None if template is None else _template(template)
 
     def run(name: str) -> None:
-        fqrn, slash, path = name.partition("/")
-        subpath = f"/{path.rstrip('/')}" if slash and path.strip("/") else ""
-        place = open_transaction(site, fqrn, TransactionOptions(wait, subpath, copied))
+        fqrn, _, path = name.partition("/")
+        subpath = as_path(path)
+        check_path(subpath)
+        place = open_transaction(site, fqrn, TransactionOptions(wait, os.fsdecode(subpath), copied))
         write_line(f"{fqrn}: in a transaction, make changes in {Layout.of(site, load_settings(site, fqrn)).union}")
         _tell_place(site, fqrn, place)
 

@@ -195,9 +195,9 @@ def _fill(index: ArchiveIndex, archive: ArchiveFile) -> None:
         for member in members(archive.descriptor):
             index.add(member)
     except FormatError as error:
-        raise Unpublishable(f"{_shown(archive.path)} is no tar archive: {error}; nothing was published") from error
+        raise Unpublishable(f"{archive.name} is no tar archive: {error}; nothing was published") from error
     except OSError as error:
-        raise Unpublishable(f"{_shown(archive.path)}: {error.strerror}; nothing was published") from error
+        raise Unpublishable(f"{archive.name}: {error.strerror}; nothing was published") from error
 
 
 def _mark(base: Directory, rules: ArchiveRules) -> None:

@@ -32,9 +32,13 @@ Pieces = Iterator[bytes]
 
 
 class ArchiveFile:
-    """An open tar file, to be closed, which was last modified at `mtime_ns`. Sparse members are unpacked into `scratch`."""
+    """An open tar file, to be closed, which was last modified at `mtime_ns`. Sparse members are unpacked into `scratch`.
 
-    def __init__(self, path: bytes, descriptor: int, scratch: str) -> None:
+    `path` is where it is read, `name` what people call it.
+    """
+
+    def __init__(self, name: str, path: bytes, descriptor: int, scratch: str) -> None:
+        self.name = "the standard input" if name == STANDARD_INPUT else name
         self.path = path
         self.descriptor = descriptor
         self._scratch = scratch
@@ -52,7 +56,7 @@ class ArchiveFile:
                 finally:
                     os.close(target)
             if os.fstat(self.descriptor).st_mtime_ns != self.mtime_ns:
-                raise Unpublishable(f"{os.fsdecode(self.path)}: changed since it was opened; nothing was published")
+                raise Unpublishable(f"{self.name}: changed since it was opened; nothing was published")
             self._unpacked[member.offset] = path
         return self._unpacked[member.offset]
 
@@ -74,17 +78,19 @@ def open_archive(name: str, scratch: str) -> ArchiveFile:
     """The archive in the file `name`, `-` being the standard input. Raises Unpublishable, StoreFull."""
     path = os.fsencode(f"{scratch}/archive.tar")
     if name == STANDARD_INPUT:
-        return ArchiveFile(path, _spooled(_standard_input(), path, name), scratch)
+        return ArchiveFile(name, path, _spooled(_standard_input(), path, name), scratch)
     descriptor = _open(name)
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode) and _codec(os.pread(descriptor, 8, 0)) is None:
-            return ArchiveFile(os.path.realpath(os.fsencode(name)), os.dup(descriptor), scratch)
-        return ArchiveFile(path, _spooled(_pieces(descriptor), path, name), scratch)
+            return ArchiveFile(name, os.path.realpath(os.fsencode(name)), os.dup(descriptor), scratch)
+        return ArchiveFile(name, path, _spooled(_pieces(descriptor), path, name), scratch)
     finally:
         os.close(descriptor)
 
 
 def _standard_input() -> Pieces:
+    if sys.stdin is None:
+        raise Unpublishable("cannot read the archive from the standard input: it is closed")
     while data := sys.stdin.buffer.read(_STEP):
         yield data
 

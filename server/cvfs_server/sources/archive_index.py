@@ -4,16 +4,15 @@ Later members replace earlier ones. A hard link is the very member it points to.
 nothing is followed: what lies below a name that is no directory is refused, by name.
 """
 
+import stat
 from dataclasses import dataclass, field
 
 from cvfs.catalog.tree import CatalogTree
 from cvfs.errors import Unpublishable
-from cvfs_server.sources.base import ScannedEntry
+from cvfs_server.sources.base import MAX_NAME, MAX_PATH, ScannedEntry
 from cvfs_server.sources.revision import known_entry
 from cvfs_server.sources.tar_members import TarMember
 
-_MAX_NAME = 255
-_MAX_PATH = 4095
 _MAX_ENTRIES = 10**7
 _DIRECTORY = 0o040000
 
@@ -67,6 +66,8 @@ class ArchiveIndex:
         self._entries += 1
         if self._entries > _MAX_ENTRIES:
             raise Unpublishable(f"the archive has more than {_MAX_ENTRIES} members; publish it in parts")
+        if stat.S_ISLNK(member.mode) and not 0 < len(member.target) <= MAX_PATH:
+            raise _refused(member.name, f"is a symbolic link to nothing, or to more than {MAX_PATH} bytes")
         directory, name = self._place(member.name)
         if member.mode & 0o170000 == _DIRECTORY:
             self._add_directory(directory, name, member)
@@ -200,10 +201,10 @@ def _check(name: bytes, steps: list[bytes]) -> None:
         raise _refused(name, "leaves the directory it belongs to")
     if b"\0" in name:
         raise _refused(name, "has a NUL in its name")
-    if len(name) > _MAX_PATH or any(len(step) > _MAX_NAME for step in steps):
-        raise _refused(name, f"is longer than {_MAX_PATH} bytes, or {_MAX_NAME} between two slashes")
+    if len(name) > MAX_PATH or any(len(step) > MAX_NAME for step in steps):
+        raise _refused(name, f"is longer than {MAX_PATH} bytes, or {MAX_NAME} between two slashes")
 
 
 def _refused(name: bytes, reason: str) -> Unpublishable:
-    shown = name[:_MAX_PATH].decode("utf-8", "backslashreplace")
+    shown = name[:MAX_PATH].decode("utf-8", "backslashreplace")
     return Unpublishable(f"{shown} in the archive {reason}; nothing was published")

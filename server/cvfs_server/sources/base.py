@@ -9,8 +9,13 @@ import stat
 from typing import NamedTuple, Protocol
 
 from cvfs.catalog.schema import Counters
+from cvfs.errors import UsageError
 from cvfs.format.dirent import Chunk, DirectoryEntry
 from cvfs.hashes import ContentHash
+
+# NAME_MAX and PATH_MAX: what is longer, no program can open.
+MAX_NAME = 255
+MAX_PATH = 4095
 
 
 class Known(NamedTuple):
@@ -135,3 +140,15 @@ def as_published(row: DirectoryEntry) -> ScannedEntry:
         known=known,
         kept=True,
     )
+
+
+def check_path(path: bytes) -> None:
+    """Raises UsageError for a path of the repository that no file of a mount can have; it comes as `as_path` makes it."""
+    steps = path.split(b"/")
+    shown = path[:MAX_NAME].decode("utf-8", "backslashreplace")
+    if b".." in steps or b"\0" in path:
+        raise UsageError(f"{shown}: a path of the repository has no '..'")
+    if len(path) > MAX_PATH or max(map(len, steps)) > MAX_NAME:
+        raise UsageError(
+            f"{shown}: longer than {MAX_PATH} bytes, or {MAX_NAME} between two slashes; choose another path"
+        )

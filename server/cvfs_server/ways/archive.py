@@ -13,6 +13,7 @@ from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.site import Site
 from cvfs_server.sources.archive import ArchiveRules, ArchiveSource, Owner, removable
 from cvfs_server.sources.archive_file import open_archive
+from cvfs_server.sources.base import check_path
 from cvfs_server.ways.direct import publish_directly
 
 
@@ -33,6 +34,7 @@ def publish_archive(
 ) -> PublishReport:
     """Put an archive's members into the repository, as a new revision. Raises as `publish` does."""
     options = options or PublishOptions()
+    check_path(chosen.base)
     with contextlib.ExitStack() as opened:
         return publish_directly(site, fqrn, lambda base: _open(base, chosen, options, opened), options)
 
@@ -61,4 +63,4 @@ def _present(base: Base, paths: tuple[bytes, ...], warn: Callable[[str], None]) 
         if removable(base.tree, path):
             yield path
         else:
-            warn(f"{path.decode('utf-8', 'backslashreplace')} cannot be removed: it is not in the repository")
+            warn(f"{path.decode('utf-8', 'backslashreplace') or '/'} cannot be removed: it is not in the repository")

@@ -10,6 +10,7 @@ from cvfs_server.changes import TrustRules
 from cvfs_server.draft import Base, Contribution
 from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.site import Site
+from cvfs_server.sources.base import check_path
 from cvfs_server.sources.last_scan import DirectoryMemory, LastScan, Tree, keep_last_scan, load_last_scan
 from cvfs_server.sources.scan import TreeSource, scan_rules
 from cvfs_server.sources.subtree import Subtree
@@ -33,6 +34,7 @@ def publish_tree(
 ) -> PublishReport:
     """Make the repository show the directory tree `source`, as a new revision. Raises as `publish` does."""
     chosen = tree_options or TreeOptions()
+    check_path(chosen.to)
     path = os.path.realpath(os.fsencode(source))
     return publish_directly(site, fqrn, lambda base: _open(base, path, chosen), options)
 

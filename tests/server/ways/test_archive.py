@@ -197,7 +197,7 @@ def test_removals_below_removals(own, look_through, order):
 def test_what_is_not_there_cannot_be_removed_and_is_told(own, ingest, look_through):
     told = []
     ingest(("new", b""), removals=(b"/nothing", b"/sw/file/below", b""), options=PublishOptions(warn=told.append))
-    assert [text.split(" ")[0] for text in told] == ["/nothing", "/sw/file/below", ""]
+    assert [text.split(" ")[0] for text in told] == ["/nothing", "/sw/file/below", "/"]
     assert "/sw/new" in names(own, look_through)
 
 
@@ -427,6 +427,38 @@ def test_archives_from_standard_input(own, standard_input, case):
     publish_archive(own.site, own.fqrn, ArchiveOptions("-", b"/sw"))
     os.waitpid(child, 0)
     assert read(own, b"/sw/small") == b"content"
+
+
+def test_a_standard_input_that_is_no_archive(own, standard_input, monkeypatch):
+    child = standard_input(b"#!/bin/sh")
+    with pytest.raises(Unpublishable, match="the standard input is no tar archive"):
+        publish_archive(own.site, own.fqrn, ArchiveOptions("-", b"/sw"))
+    os.waitpid(child, 0)
+    monkeypatch.setattr(archive_file.sys, "stdin", None)
+    with pytest.raises(Unpublishable, match="standard input: it is closed"):
+        publish_archive(own.site, own.fqrn, ArchiveOptions("-", b"/sw"))
+
+
+@pytest.mark.parametrize("target", [b"", b"x" * 4096])
+def test_links_that_no_kernel_can_read(own, ingest, target):
+    before = own.manifest()
+    with pytest.raises(Unpublishable, match="link in the archive is a symbolic link to nothing, or to more than 4095"):
+        ingest(data=linked(target))
+    assert own.manifest() == before
+
+
+def test_the_longest_link(own, ingest):
+    ingest(data=linked(b"x" * 4095))
+    with own.open() as repository:
+        assert repository.readlink("/sw/link") == b"x" * 4095
+
+
+def linked(target):
+    member, packed_link = tarfile.TarInfo("link"), io.BytesIO()
+    member.type, member.linkname = tarfile.SYMTYPE, target.decode()
+    with tarfile.open(fileobj=packed_link, mode="w") as file:
+        file.addfile(member)
+    return packed_link.getvalue()
 
 
 def test_an_archive_in_a_pipe_that_has_a_name(own, tmp_path):
