@@ -6,6 +6,7 @@ nothing is followed: what lies below a name that is no directory is refused, by 
 
 import stat
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cvfs.catalog.tree import CatalogTree
 from cvfs.errors import Unpublishable
@@ -30,6 +31,19 @@ class Directory:
     removed: set[bytes] = field(default_factory=set)
 
 
+class _Link(NamedTuple):
+    """A hard link whose target was not known when it came."""
+
+    directory: Directory
+    name: bytes
+    member: TarMember
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is still there, and not resolved."""
+        return self.directory.children.get(self.name) is self.member
+
+
 class ArchiveIndex:
     """What is to be done, from the repository's root on. Removals come first, then members, then `finish`."""
 
@@ -39,7 +53,7 @@ class ArchiveIndex:
         self._root = Directory()
         self._top = self._root
         self._recent: tuple[bytes | None, Directory] = (None, self._root)
-        self._links: list[tuple[Directory, bytes, TarMember]] = []
+        self._links: list[_Link] = []
         self._entries = 0
 
     def remove(self, path: bytes) -> None:
@@ -78,14 +92,8 @@ class ArchiveIndex:
 
     def finish(self) -> Directory:
         """The whole tree, from the repository's root, all hard links being resolved. Raises Unpublishable."""
-        waiting = [link for link in self._links if link[0].children.get(link[1]) is link[2]]
-        while waiting:
-            still = [link for link in waiting if not self._resolve(*link)]
-            if len(still) == len(waiting):
-                # Only in what is published before can these targets be.
-                self._resolve_published(*waiting.pop(0))
-                continue
-            waiting = still
+        for link in self._links:
+            self._settle(link)
         return self._root
 
     def directory(self, path: bytes) -> Directory:
@@ -116,7 +124,7 @@ class ArchiveIndex:
         if member.is_link:
             target = self._target(member)
             if target is None:
-                self._links.append((directory, name, member))
+                self._links.append(_Link(directory, name, member))
             elif target is present:
                 return
             else:
@@ -125,13 +133,37 @@ class ArchiveIndex:
 
     def _target(self, link: TarMember) -> TarMember | ScannedEntry | None:
         """What a hard link points to, if that is known by now. Raises Unpublishable for a directory."""
-        directory: Directory | TarMember | ScannedEntry | None = self._top
-        for step in _steps(link.target):
-            directory = directory.children.get(step) if isinstance(directory, Directory) else None
-        if isinstance(directory, Directory):
+        found = self._find(link.target)[2]
+        if isinstance(found, Directory):
             raise _refused(link.name, "is a hard link to a directory")
         # A link that waits itself is no target yet.
-        return None if isinstance(directory, TarMember) and directory.is_link else directory
+        return None if isinstance(found, TarMember) and found.is_link else found
+
+    def _find(self, target: bytes) -> "tuple[Directory, bytes, Directory | TarMember | ScannedEntry | None]":
+        """What is at the place that a hard link names: the directory, the name in it, what is there."""
+        *way, name = _steps(target) or [b""]
+        directory = self._top
+        for step in way:
+            child = directory.children.get(step)
+            if not isinstance(child, Directory):
+                return directory, step, None
+            directory = child
+        return directory, name, directory.children.get(name) if name else directory
+
+    def _settle(self, link: _Link) -> None:
+        """Resolve a link, and before it those that it waits for: each is looked at once."""
+        waiting: list[_Link] = []
+        seen: set[int] = set()
+        following: _Link | None = link
+        while following and following.waits and id(following.member) not in seen:
+            seen.add(id(following.member))
+            waiting.append(following)
+            directory, name, found = self._find(following.member.target)
+            following = _Link(directory, name, found) if isinstance(found, TarMember) and found.is_link else None
+        for last in reversed(waiting):
+            # One that is nowhere in the archive can only be in what is published before.
+            if not self._resolve(*last):
+                self._resolve_published(*last)
 
     def _resolve(self, directory: Directory, name: bytes, link: TarMember) -> bool:
         target = self._target(link)

@@ -24,6 +24,7 @@ from cvfs.errors import StoreFull, Unpublishable
 from cvfs_server.publication import PublishOptions
 from cvfs_server.sources import archive_file
 from cvfs_server.sources.archive import Owner
+from cvfs_server.sources.archive_index import ArchiveIndex
 from cvfs_server.ways.archive import ArchiveOptions, publish_archive
 
 _CHUNKS = ChunkSizes(4096, 8192, 16384)
@@ -246,6 +247,23 @@ def test_hard_links_in_one_directory_are_one_file(own, ingest, look_through):
 def test_hard_links_before_what_they_point_to(own, ingest, look_through):
     ingest(("c", LINK, "b"), ("b", LINK, "a"), ("a", b"content"))
     assert together(own, look_through)["/sw/c"] == ["/sw/a", "/sw/b", "/sw/c"]
+
+
+def test_chains_of_hard_links_are_followed_once(ingest, monkeypatch):
+    """Each link before its target, or to a published file: what takes a pass over all of them for each takes for ever."""
+    asked, find = [], ArchiveIndex._find
+    monkeypatch.setattr(ArchiveIndex, "_find", lambda index, target: asked.append(target) or find(index, target))
+    count = 300
+    chain = [(f"c{number}", LINK, f"c{number + 1}") for number in range(count)]
+    known = [(f"p{number}", LINK, "old/kept") for number in range(count)]
+    ingest(*chain, (f"c{count}", b"content"), *known)
+    # When it comes, when it is followed, when it is resolved.
+    assert len(asked) <= 3 * 2 * count
+
+
+def test_hard_links_in_a_circle_are_refused(ingest):
+    with pytest.raises(Unpublishable, match="a file neither of the archive nor of the repository"):
+        ingest(("a", LINK, "b"), ("b", LINK, "c"), ("c", LINK, "a"))
 
 
 def test_a_hard_link_keeps_what_it_was_made_of(own, ingest):
