@@ -24,6 +24,7 @@ from cvfs_server.storage.s3_settings import S3Upstream
 # Of places and files, as the original counts: what it wrote with this number or another one back to 137 is understood.
 LAYOUT_REVISION = 143
 _MAX_CONFIGURATION = 2**20
+_MAX_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +200,15 @@ class _Parameters:
 
     def number(self, name: str, default: int) -> int:
         value = self._values.get(name) or str(default)
-        if not value.isascii() or not value.isdigit():
+        if not value.isascii() or not value.isdigit() or len(value) > _MAX_DIGITS:
             raise UsageError(f"{self._where}: {name}={value!r} is not a number")
         return int(value)
+
+    def directory(self, name: str, default: str) -> str:
+        value = self._values.get(name) or default
+        if not value.startswith("/"):
+            raise UsageError(f"{self._where}: {name}={value!r} is no absolute path")
+        return value
 
     def flag(self, name: str, *, default: bool) -> bool:
         value = self._values.get(name, "").lower()
@@ -253,7 +260,7 @@ def _places(default: RepositorySettings, parameters: _Parameters) -> RepositoryS
         fqrn=parameters.text("CVMFS_REPOSITORY_NAME", default.fqrn),
         storage=parameters.storage(default.storage),
         s3=parameters.s3(),
-        spool=parameters.text("CVMFS_SPOOL_DIR", default.spool),
+        spool=parameters.directory("CVMFS_SPOOL_DIR", default.spool),
         user=parameters.text("CVMFS_USER", default.user),
         url=parameters.text("CVMFS_STRATUM0", default.url),
         server_proxy=parameters.text("CVMFS_SERVER_PROXY", ""),

@@ -99,6 +99,8 @@ def test_no_chunks(site):
         "CVMFS_HASH_ALGORITHM=md5",
         "CVMFS_COMPRESSION_ALGORITHM=lzma",
         "CVMFS_MIN_CHUNK_SIZE=many",
+        "CVMFS_REPOSITORY_TTL=" + 5000 * "9",
+        "CVMFS_SPOOL_DIR=somewhere",
         "CVMFS_MIN_CHUNK_SIZE=-5",
         "CVMFS_MIN_CHUNK_SIZE=31",
         "CVMFS_MIN_CHUNK_SIZE=16777216",

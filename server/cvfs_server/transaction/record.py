@@ -4,7 +4,7 @@ import json
 import os
 import pwd
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from cvfs.errors import FormatError, Locked, StoreFull, UsageError
 from cvfs.hashes import ContentHash, ObjectKind
@@ -48,13 +48,23 @@ def read_record(layout: Layout) -> Record | None:
     if data is None:
         return None
     try:
-        record = Record(**json.loads(data))
-        return record if record.base_hash and record.shown else None
+        return _checked(Record(**json.loads(data)))
     except (ValueError, TypeError, FormatError) as error:
         raise UsageError(
             f"{layout.open_mark}: not of this program, or damaged: abort the transaction with cvfs-server abort -f "
             f"{layout.fqrn}"
         ) from error
+
+
+def _checked(record: Record) -> Record:
+    """Raises TypeError or FormatError for one that nobody has written like this."""
+    wrong = [field.name for field in fields(Record) if type(getattr(record, field.name)) is not field.type]
+    if wrong or record.keeper < 0:
+        raise TypeError(", ".join(wrong) or "keeper")
+    # Parsed here, so that nobody has to expect trouble later.
+    for root in (record.base, *filter(None, (record.draft, record.published))):
+        ContentHash.parse(root, ObjectKind.CATALOG)
+    return record
 
 
 def is_open(layout: Layout) -> bool:

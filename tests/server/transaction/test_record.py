@@ -69,6 +69,27 @@ def test_what_another_program_left(layout, text):
     assert "already in a transaction:" in busy(layout)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"keeper": "self"},
+        {"keeper": -1},
+        {"keeper": 1.5},
+        {"subpath": 5},
+        {"apart": None},
+        {"user": True},
+        {"base": ""},
+        {"draft": "none"},
+        {"published": "what"},
+    ],
+)
+def test_a_record_that_nobody_wrote(layout, change):
+    os.makedirs(layout.spool)
+    write_record(layout, dataclasses.replace(RECORD, **change))
+    with pytest.raises(UsageError, match="damaged"):
+        read_record(layout)
+
+
 def test_a_damaged_hash(layout):
     os.makedirs(layout.spool)
     write_record(layout, dataclasses.replace(RECORD, base="nothing"))
