@@ -118,10 +118,14 @@ def _fetch_reflog(storage: Storage, path: str, previous: Manifest | None, fqrn: 
         return
     with open(path, "wb") as file:
         file.write(fetch_document(storage, REFLOG, _MAX_REFLOG))
-    with Reflog.open(path) as log:
-        known = {reference.content for reference in log.references()}
+    advice = "cvfs-server check -r puts it right"
+    try:
+        with Reflog.open(path) as log:
+            known = {reference.content for reference in log.references()}
+    except FormatError as error:
+        raise FormatError(f"{storage.place}/{REFLOG}: {error}; {advice}") from error
     if previous and not known.issuperset(_roots(previous)):
-        raise FormatError(f"{storage.place}/{REFLOG}: lacks what the manifest names, restore it from a backup")
+        raise FormatError(f"{storage.place}/{REFLOG}: lacks what the manifest names; {advice}")
 
 
 def _add_manifest(path: str, manifest: Manifest) -> None:

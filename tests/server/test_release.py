@@ -106,7 +106,7 @@ def _empty(path):
 def test_a_damaged_reflog_stops_it(own, damage):
     damage(own.storage / ".cvmfsreflog")
     before = own.manifest()
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match=rf"^{own.storage}/\.cvmfsreflog: .*check -r puts it right$"):
         own.publish()
     assert own.manifest() == before
     with own.open() as repository:

@@ -57,6 +57,13 @@ def test_one_tag_is_inspected(run, made):
     assert "'v9'" in refused.stderr
 
 
+def test_a_description_of_several_lines_stays_in_its_line_for_programs(run, made):
+    run("tag", "-a", "long", "-m", "two\nlines")
+    assert len(run("tag", "-lx").stdout.splitlines()) == run("tag").stdout.count(" 202")
+    assert run("tag", "-xi", "long").stdout.endswith(" two lines\n")
+    assert run("tag", "-i", "long").stdout.endswith("\ntwo\nlines\n")
+
+
 def test_tags_as_json(run, made):
     found = {entry["name"]: entry for entry in json.loads(run("tag", "--json").stdout)}
     assert found.keys() == {"trunk", "trunk-previous", "v1", "v2"}

@@ -158,7 +158,8 @@ def _facts(entry: Tag) -> dict[str, object]:
 
 def _machine_line(entry: Tag) -> str:
     branch = entry.branch or _DEFAULT_BRANCH
-    fields = (entry.name, entry.root_catalog, entry.size, entry.revision, entry.timestamp, branch, entry.description)
+    text = " ".join(entry.description.splitlines())
+    fields = (entry.name, entry.root_catalog, entry.size, entry.revision, entry.timestamp, branch, text)
     return " ".join(map(str, fields))
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cvfs.errors import MissingObject, NotFound
+from cvfs.errors import FormatError, MissingObject, NotFound
 from cvfs.format.manifest import Manifest
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.reflog import NAME as REFLOG
@@ -76,6 +76,10 @@ def take_snapshot(site: Site, settings: RepositorySettings, scratch: str) -> Sna
     try:
         with Reflog.open(path) as reflog:
             references = tuple(reflog.references())
+    except FormatError as error:
+        raise FormatError(
+            f"{repository.storage.place}/{REFLOG}: {error}; cvfs-server check -r makes it anew"
+        ) from error
     finally:
         os.unlink(path)
     tagged = tuple(dict.fromkeys(tag.root_catalog for tag in repository.history().tags))

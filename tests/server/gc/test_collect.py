@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cvfs.errors import CorruptObject, Locked, NotFound, UsageError
+from cvfs.errors import CorruptObject, FormatError, Locked, NotFound, UsageError
 from cvfs.format.signature import sign_manifest
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs_server.gc.collect import collect_if_due
@@ -93,8 +93,9 @@ def test_the_reflog_forgets_what_is_gone_and_is_recorded(past):
     with open(f"{settings.spool}/reflog.chksum", encoding="ascii") as file:
         assert file.read() == str(digest)
     assert all((past.own.storage / content.path).exists() for content in left)
-    # The digest in the manifest is stale until the next publish, as after the original's collection.
-    assert [finding.is_warning for finding in past.own.check(reflog_digest=digest)] == [True]
+    # The digest in the manifest is stale until the next publish, as after the original's collection: who knows no other warns.
+    assert [finding.is_warning for finding in past.own.check()] == [True]
+    assert past.own.check(reflog_digest=digest) == []
     past.publish("after")
     assert past.own.check() == []
 
@@ -219,6 +220,13 @@ def test_a_damaged_revision_that_is_to_go_goes_as_far_as_it_can_be_read(past):
 def test_a_repository_without_a_reflog_is_left_alone(past):
     (past.own.storage / ".cvmfsreflog").unlink()
     with pytest.raises(NotFound, match="check -r"):
+        past.collect()
+
+
+def test_a_reflog_that_cannot_be_read_is_named_with_what_to_do(past):
+    place = past.own.storage / ".cvmfsreflog"
+    place.write_bytes(b"no database")
+    with pytest.raises(FormatError, match=rf"^{place}: .*check -r"):
         past.collect()
 
 
