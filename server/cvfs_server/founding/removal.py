@@ -1,8 +1,9 @@
 """The end of a repository on this machine; removes what is known to be a repository's, and nothing else that lies there."""
 
 import contextlib
+import errno
 import os
-import shutil
+import time
 from collections.abc import Iterator
 
 from cvfs.errors import Locked, StoreFull, UsageError
@@ -11,6 +12,7 @@ from cvfs_server.settings import RepositorySettings, load_settings
 from cvfs_server.signing.keychain import CERTIFICATE, KEY, MASTER_KEY, PUBLIC_KEY
 from cvfs_server.site import Site
 from cvfs_server.storage.choice import storage_of
+from cvfs_server.transaction.layers import remove_tree
 from cvfs_server.transaction.transactions import unmount_everything
 
 # First of all what makes clients believe the rest.
@@ -22,6 +24,8 @@ _DOCUMENTS = (
     ".cvmfs_status.json",
     ".cvmfs_last_snapshot",
 )
+_PATIENCE = 20
+_PAUSE = 0.05
 _KEYS = (MASTER_KEY, PUBLIC_KEY, KEY, CERTIFICATE, "gw")
 
 
@@ -79,12 +83,19 @@ def _remove_configuration(site: Site, fqrn: str) -> None:
 def _remove_tree(place: str) -> None:
     if os.path.ismount(place):
         raise UsageError(f"{place} is a mount point: unmount it first")
-    try:
-        shutil.rmtree(place)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StoreFull(f"cannot remove {error.filename or place}: {error.strerror}; try again") from error
+    deadline = time.monotonic() + _PATIENCE
+    while os.path.lexists(place):
+        try:
+            remove_tree(place)
+        except OSError as error:
+            # The client of a mount that was taken away ends by itself, and writes down its cache first.
+            if error.errno not in {errno.ENOTEMPTY, errno.ENOENT} or time.monotonic() > deadline:
+                raise StoreFull(f"cannot remove {_named(error, place)}: {error.strerror}; try again") from error
+            time.sleep(_PAUSE)
+
+
+def _named(error: OSError, place: str) -> str:
+    return os.fsdecode(error.filename) if error.filename else place
 
 
 def _remove_empty(place: str) -> list[str]:

@@ -1,11 +1,13 @@
 """A repository is removed as a whole, or its parts on this machine; what belongs to others stays."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from cvfs.errors import Locked, NotFound, StoreFull, UsageError
+from cvfs_server.founding import removal
 from cvfs_server.founding.adoption import Adoption, adopt
 from cvfs_server.founding.mkfs import mkfs
 from cvfs_server.founding.removal import remove_repository
@@ -95,4 +97,19 @@ def test_one_that_was_interrupted_is_finished(own, monkeypatch):
     monkeypatch.undo()
     assert configured_repositories(own.site) == [own.fqrn]
     remove_repository(own.site, own.fqrn)
+    assert _files(own) == set()
+
+
+def test_a_client_that_still_writes_is_waited_for(own, monkeypatch):
+    """It ends by itself, after its mount was taken away."""
+    late, plain = [f"{own.settings.spool}/late"], removal.remove_tree
+
+    def remove(place):
+        if late and place == own.settings.spool:
+            Path(late.pop()).touch()
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", place)
+        plain(place)
+
+    monkeypatch.setattr(removal, "remove_tree", remove)
+    assert remove_repository(own.site, own.fqrn) == []
     assert _files(own) == set()
