@@ -195,6 +195,12 @@ class _Parameters:
         self._values = values
         self._where = where
 
+    def refuse(self, name: str, reason: str, *unless: str) -> None:
+        """Raises UsageError for any other value than `unless`."""
+        value = self.text(name, "")
+        if value not in unless:
+            raise UsageError(f"{self._where}: {name}={value}: {reason}")
+
     def text(self, name: str, default: str) -> str:
         return self._values.get(name, default)
 
@@ -255,6 +261,9 @@ def _settings(parameters: _Parameters, site: Site, fqrn: str) -> RepositorySetti
 
 
 def _places(default: RepositorySettings, parameters: _Parameters) -> RepositorySettings:
+    # Obeyed in part they would publish what was to be restricted, or into somebody else's copy.
+    parameters.refuse("CVMFS_VOMS_AUTHZ", "access control is not supported: publish it with the original", "")
+    parameters.refuse("CVMFS_REPOSITORY_TYPE", "a replica is not published into", "", "stratum0")
     return dataclasses.replace(
         default,
         fqrn=parameters.text("CVMFS_REPOSITORY_NAME", default.fqrn),

@@ -97,6 +97,8 @@ def test_no_chunks(site):
     "line",
     [
         "CVMFS_HASH_ALGORITHM=md5",
+        "CVMFS_VOMS_AUTHZ=atlas",
+        "CVMFS_REPOSITORY_TYPE=stratum1",
         "CVMFS_COMPRESSION_ALGORITHM=lzma",
         "CVMFS_MIN_CHUNK_SIZE=many",
         "CVMFS_REPOSITORY_TTL=" + 5000 * "9",
