@@ -129,6 +129,24 @@ def test_from_bucket_and_through_nginx(manager, nginx, object_server, client):
     assert "no problems found" in manager.run("check", "-i")
 
 
+def test_a_transaction_on_top_of_the_bucket(manager):
+    """The writable overlay; what it stands on stays, whatever is collected meanwhile."""
+    manager.write(kept="kept", gone="gone")
+    manager.run("publish", "--from", manager.tree)
+    manager.run("transaction")
+    place = manager.root / "cvmfs" / manager.fqrn
+    try:
+        manager.run("gc", "-fr", "0")
+        (place / "gone").rename(place / "moved")
+        (place / "kept").write_text("changed")
+        manager.run("publish", "-a", "v1")
+        manager.run("gc", "-fr", "0")
+        assert {entry.name: entry.read_text() for entry in place.iterdir()} == {"kept": "changed", "moved": "gone"}
+        assert "no problems found" in manager.run("check", "-i", "--all-tags")
+    finally:
+        manager.run("umount")
+
+
 def test_tags_rollback_and_collection(manager, object_server, client):
     for number in (1, 2, 3):
         manager.write(file=f"content {number}", **{f"only{number}": f"only {number}"})
