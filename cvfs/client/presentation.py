@@ -84,7 +84,7 @@ def view_of(settings: Settings, observed: Observation, claimer: tuple[int, int] 
 def _in_user_namespace() -> bool:
     """There the kernel never lets anybody read `trusted.*`, and an overlay cannot copy what is listed and not readable."""
     try:
-        with open("/proc/self/uid_map", encoding="ascii") as file:
+        with open("/proc/self/uid_map", encoding="utf-8") as file:
             return file.read(_MAX_MAP).split() != _EVERYBODY
     except OSError:
         return False

@@ -9,11 +9,13 @@ import hashlib
 import os
 from collections.abc import Iterator
 
-from cvfs.compression import ENCODERS
+from cvfs.compression import ENCODERS, Encoder
 from cvfs.errors import FormatError
-from cvfs.hashes import ContentHash, new_hasher
+from cvfs.hashes import Algorithm, ContentHash, new_hasher
 
 _STEP = 256 * 1024
+# Up to here publishers hold a file in memory, and may compress it at once.
+_AT_ONCE = 2**20
 
 
 def new_digest() -> "hashlib._Hash":
@@ -52,10 +54,19 @@ def _has_content_hash(descriptor: int, content: ContentHash) -> bool:
     for encoder in dict.fromkeys(ENCODERS.values()):
         # An encoder this installation lacks proves nothing.
         with contextlib.suppress(FormatError):
-            compressor, hasher = encoder.start(), new_hasher(content.algorithm)
-            for piece in read_all(descriptor):
-                hasher.update(compressor.compress(piece))
-            hasher.update(compressor.flush())
-            if hasher.digest() == content.digest:
+            if content.digest in _digests(descriptor, encoder, content.algorithm):
                 return True
     return False
+
+
+def _digests(descriptor: int, encoder: Encoder, algorithm: Algorithm) -> Iterator[bytes]:
+    """Those of the content as this encoder stores it: piece by piece, and all at once where it does that in another way."""
+    compressor, hasher = encoder.start(), new_hasher(algorithm)
+    for piece in read_all(descriptor):
+        hasher.update(compressor.compress(piece))
+    hasher.update(compressor.flush())
+    yield hasher.digest()
+    if encoder.at_once and os.fstat(descriptor).st_size <= _AT_ONCE:
+        hasher = new_hasher(algorithm)
+        hasher.update(encoder.at_once(b"".join(read_all(descriptor))))
+        yield hasher.digest()
