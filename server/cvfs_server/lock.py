@@ -37,12 +37,14 @@ def publisher_lock(path: str, purpose: str, patience: float = 0) -> Iterator[Non
 
 
 def is_free(path: str) -> bool:
-    """Whether nobody holds the lock file, or it is not there."""
+    """Whether nobody holds the lock file, or it is not there. One that cannot be opened may well be held."""
     try:
         # A lock needs no right to write: root's are there, too, for whoever owns the repository.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+    except FileNotFoundError:
         return True
+    except OSError:
+        return False
     try:
         return _try(descriptor)
     finally:

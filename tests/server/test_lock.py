@@ -106,3 +106,9 @@ def test_what_root_locks_is_the_directory_owners(tmp_path):
     status = os.stat(path)
     assert (status.st_uid, status.st_gid) == (12345, 12346)
     assert is_free(path)
+
+
+def test_a_lock_that_nobody_can_open_is_not_free(path):
+    assert is_free(path)
+    os.symlink(path, path)
+    assert not is_free(path)
