@@ -37,6 +37,7 @@ from cvfs_server.publication import PublishOptions, PublishReport
 from cvfs_server.settings import RepositorySettings, default_settings
 from cvfs_server.signing.keychain import Keychain, new_keychain
 from cvfs_server.site import Site
+from cvfs_server.storage import local
 from cvfs_server.ways.tree import TreeOptions, publish_tree
 
 DATA = Path(__file__).parent / "data"
@@ -271,12 +272,21 @@ class OwnRepository:
         return parse_manifest(split_signed((self.storage / ".cvmfspublished").read_bytes()).payload)
 
 
+_sync_filesystem = local._sync_filesystem
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_power_cuts() -> Iterator[None]:
     """A publish in this process does not wait for the disk, which all tests share; those in other processes do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cvfs_server.storage.local._sync_filesystem", lambda _descriptor: None)
+        patch.setattr(local, "_sync_filesystem", lambda _descriptor: None)
         yield
+
+
+@pytest.fixture
+def power_cuts(monkeypatch) -> None:
+    """For a test that waits for the disk after all."""
+    monkeypatch.setattr(local, "_sync_filesystem", _sync_filesystem)
 
 
 @pytest.fixture(scope="session")

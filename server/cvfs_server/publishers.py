@@ -101,7 +101,7 @@ def unaware(settings: RepositorySettings, condemned: str) -> set[str]:
 
 
 def _names(settings: RepositorySettings) -> list[str]:
-    names = {name.removesuffix(".lock") for name in os.listdir(_marks(settings))}
+    names = {name.removesuffix(".lock").removesuffix(".new") for name in os.listdir(_marks(settings))}
     return sorted(filter(_NAME.fullmatch, names))
 
 
@@ -115,7 +115,7 @@ def _clear_dead(settings: RepositorySettings) -> None:
         shutil.rmtree(_scratch(settings, name), ignore_errors=True)
         if os.path.exists(mark):
             _settle(storage, mark)
-        for path in (mark, mark + ".lock"):
+        for path in (mark, mark + ".lock", f"{mark}.new"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 

@@ -132,7 +132,7 @@ def test_short_writes_are_continued(storage, monkeypatch):
     assert _read(storage, PATH) == b"ten bytes."
 
 
-def test_sync(storage, monkeypatch):
+def test_sync(storage, monkeypatch, power_cuts):
     storage.sync()
     with pytest.raises(StoreFull, match="missing"):
         LocalStorage(f"{storage.base}/missing").sync()
