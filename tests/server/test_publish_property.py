@@ -25,7 +25,7 @@ _numbers = itertools.count()
     compression=st.sampled_from(["zlib-fast", "none", "zstd"]),
 )
 @settings(
-    max_examples=int(os.environ.get("CVFS_EXAMPLES", "12")),
+    max_examples=int(os.environ.get("CVFS_EXAMPLES", "8")),
     deadline=None,
     # Failures shrink badly, as each step publishes: they are stored and tried again instead.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],

@@ -54,7 +54,7 @@ def _ends(path):
 
 @given(seed=st.integers(0, 2**32), sizes=st.lists(st.integers(1, 40), min_size=2, max_size=6))
 @settings(
-    max_examples=int(os.environ.get("CVFS_EXAMPLES", "12")),
+    max_examples=int(os.environ.get("CVFS_EXAMPLES", "8")),
     deadline=None,
     # Failures shrink badly, as each step publishes: they are stored and tried again instead.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
