@@ -25,7 +25,6 @@ except ImportError:  # the opt-in extra `cvfs[zstd]`
 ZLIB_LEVEL = 6
 FAST_LEVEL = 3
 ZSTD_LEVEL = 3
-_ZLIB_HEADERS = zlib.MAX_WBITS
 # An empty skippable frame: ignored by every zstd decoder, makes an object eight bytes longer (RFC 8878, 3.1.2).
 _SKIPPABLE_FRAME = b"\x50\x2a\x4d\x18\x00\x00\x00\x00"
 _STEP = 256 * 1024

@@ -175,13 +175,7 @@ class Catalog:
 
     def rows(self) -> Iterator[tuple[_Key, _Key, DirectoryEntry]]:
         """Every row with the hashes of its path and its parent's path; for check, diff and garbage collection."""
-        query = (
-            f"SELECT rowid, md5path_1, md5path_2, parent_1, parent_2, {self._layout.entry} FROM catalog "
-            f"WHERE rowid > ? ORDER BY rowid LIMIT {_ROWS_AT_ONCE}"
-        )
-        last = -_LARGEST
-        while page := self._query(query, (last,)):
-            last = _advanced(last, [row[0] for row in page])
+        for page in self._pages():
             _check_keys(page, 1, 5)
             entries = [DirectoryEntry._make(row[5:]) for row in page]
             own = path_hash(self.root_prefix)
@@ -191,6 +185,11 @@ class Catalog:
 
     def plain_rows(self) -> Iterator[list[tuple[Any, ...]]]:
         """Every row, path hashes first, page by page and unchecked: good for nothing but to be compared with others."""
+        for page in self._pages():
+            yield [row[1:] for row in page]
+
+    def _pages(self) -> Iterator[list[Any]]:
+        """Every row with its number and the hashes of its path and its parent's path, unchecked."""
         query = (
             f"SELECT rowid, md5path_1, md5path_2, parent_1, parent_2, {self._layout.entry} FROM catalog "
             f"WHERE rowid > ? ORDER BY rowid LIMIT {_ROWS_AT_ONCE}"
@@ -198,7 +197,7 @@ class Catalog:
         last = -_LARGEST
         while page := self._query(query, (last,)):
             last = _advanced(last, [row[0] for row in page])
-            yield [row[1:] for row in page]
+            yield page
 
     def parents(self) -> dict[_Key, _Key]:
         """For directories and chunked files the hash of the path to that of the directory they are in."""

@@ -46,21 +46,22 @@ def is_free(path: str) -> bool:
     except OSError:
         return False
     try:
-        return _try(descriptor)
+        return hold(descriptor)
     finally:
         os.close(descriptor)
 
 
 def _acquire(descriptor: int, path: str, patience: float) -> None:
     deadline = time.monotonic() + patience
-    while not _try(descriptor):
+    while not hold(descriptor):
         if time.monotonic() >= deadline:
             holder = os.pread(descriptor, _MAX_HOLDER, 0).decode("utf-8", "replace").strip() or "an unknown process"
             raise Locked(f"locked by {holder} ({path}); wait for it, or end it")
         time.sleep(_PAUSE)
 
 
-def _try(descriptor: int) -> bool:
+def hold(descriptor: int) -> bool:
+    """Lock an open file for as long as it is open; False if somebody else has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

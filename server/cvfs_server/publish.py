@@ -55,22 +55,26 @@ def publish(site: Site, fqrn: str, open_source: OpenSource, options: PublishOpti
         with switching(settings, "publish"):
             final = _land(base, latest, checkout, options)
             if final is draft:
-                with _published_already(
+                with published_already(
                     fqrn, "what was seen is not remembered, so that more is read next time", options
                 ):
                     contribution.done(draft.root.content)
     numbers = tally.statistics(final.version.revision)
     record_publish(settings, numbers, started)
-    with _published_already(fqrn, "its garbage was not collected", options):
-        collect_if_due(site, fqrn)
-    with _published_already(fqrn, "nobody knows how long its whitelist is valid", options):
+    with published_already(fqrn, "nobody knows how long its whitelist is valid", options):
         if warning := expiry_warning(site, settings, time.time()):
             options.warn(warning)
     return _report(fqrn, final, tally, numbers, time.monotonic() - began)
 
 
+def collect_garbage(site: Site, fqrn: str, options: PublishOptions) -> None:
+    """If it is due, after a publish, when whoever called it holds nothing any more."""
+    with published_already(fqrn, "its garbage was not collected", options):
+        collect_if_due(site, fqrn)
+
+
 @contextlib.contextmanager
-def _published_already(fqrn: str, trouble: str, options: PublishOptions) -> Iterator[None]:
+def published_already(fqrn: str, trouble: str, options: PublishOptions) -> Iterator[None]:
     """What fails here does not undo what is published, and whoever publishes must not believe that it does."""
     try:
         yield

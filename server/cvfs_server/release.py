@@ -5,6 +5,7 @@ Everything before the switch is invisible to clients; a crash leaves garbage onl
 
 import dataclasses
 import os
+import time
 
 from cvfs import reflog
 from cvfs.compression import ZLIB
@@ -13,6 +14,7 @@ from cvfs.format.manifest import Manifest
 from cvfs.format.signature import sign_manifest
 from cvfs.hashes import Algorithm, ContentHash, ObjectKind
 from cvfs.history import History
+from cvfs.reflog import NAME as REFLOG
 from cvfs.reflog import Reflog
 from cvfs.store.base import fetch_document
 from cvfs_server.catalogs.objects import StoredCatalog
@@ -24,8 +26,7 @@ from cvfs_server.site import Site
 from cvfs_server.state import write_state
 from cvfs_server.storage.base import Storage
 
-REFLOG = ".cvmfsreflog"
-_MAX_REFLOG = 256 * 2**20
+MAX_REFLOG = 256 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +43,13 @@ class Revision:
     previous: Manifest | None = None
     metainfo: ContentHash | None = None
     forerunners: tuple[ContentHash, ...] = ()
+
+    @classmethod
+    def again(cls, manifest: Manifest, history: History) -> "Revision":
+        """What a manifest names, to be released once more with these tags; its time never goes back."""
+        root = StoredCatalog(manifest.root_catalog, manifest.root_size)
+        now = max(int(time.time()), manifest.timestamp)
+        return cls(manifest.revision, now, root, history, manifest, manifest.metainfo)
 
 
 def release(site: Site, settings: RepositorySettings, revision: Revision, publisher: Publisher) -> Manifest:
@@ -117,7 +125,7 @@ def _fetch_reflog(storage: Storage, path: str, previous: Manifest | None, fqrn: 
             _add_manifest(path, previous)
         return
     with open(path, "wb") as file:
-        file.write(fetch_document(storage, REFLOG, _MAX_REFLOG))
+        file.write(fetch_document(storage, REFLOG, MAX_REFLOG))
     advice = "cvfs-server check -r puts it right"
     try:
         with Reflog.open(path) as log:

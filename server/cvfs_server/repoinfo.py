@@ -3,9 +3,9 @@
 Source: FORMAT sections 8.1 to 8.3.
 """
 
+import dataclasses
 import json
 import os
-import time
 from typing import Any
 
 from cvfs.compression import Compression
@@ -16,7 +16,6 @@ from cvfs.format.manifest import Manifest
 from cvfs.hashes import ObjectKind
 from cvfs.store.base import Wanted
 from cvfs.store.verified import Verified
-from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.publishers import publishing
 from cvfs_server.release import Revision, put_object, release
 from cvfs_server.repository import PublishedRepository
@@ -68,12 +67,9 @@ def publish_metainfo(site: Site, fqrn: str, data: bytes) -> Manifest:
     with publishing(settings, "update-repoinfo") as publisher:
         refuse_checked_out(settings, "a change of the meta info")
         repository = PublishedRepository.open(site, fqrn, publisher.storage)
-        manifest = repository.manifest
         content = put_object(publisher.storage, settings.algorithm, ObjectKind.METAINFO, data)
-        root = StoredCatalog(manifest.root_catalog, manifest.root_size)
-        now = max(int(time.time()), manifest.timestamp)
-        revision = Revision(manifest.revision, now, root, repository.history(), manifest, content)
-        return release(site, settings, revision, publisher)
+        revision = Revision.again(repository.manifest, repository.history())
+        return release(site, settings, dataclasses.replace(revision, metainfo=content), publisher)
 
 
 def read_json(path: str) -> bytes:

@@ -4,13 +4,13 @@ Each is held by a lock on the directory itself, which processes that its owner f
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 
 from cvfs.errors import StoreFull
+from cvfs_server.lock import hold
 
 _ATTEMPTS = 10
 
@@ -38,7 +38,7 @@ def _make(parent: str, prefix: str) -> tuple[str, int]:
         except OSError as error:
             raise StoreFull(f"cannot use {parent}: {error.strerror}") from error
         # Somebody who cleared away may have taken it for a dead one before it was held.
-        if _hold(descriptor) and os.path.isdir(path):
+        if hold(descriptor) and os.path.isdir(path):
             return path, descriptor
         os.close(descriptor)
     raise StoreFull(f"cannot keep a scratch directory in {parent}: somebody removes it again and again")
@@ -55,15 +55,7 @@ def _clear_dead(parent: str, prefix: str) -> None:
             # Gone meanwhile, another user's, or no directory: nothing that was left here by this program.
             continue
         try:
-            if _hold(descriptor):
+            if hold(descriptor):
                 shutil.rmtree(path, ignore_errors=True)
         finally:
             os.close(descriptor)
-
-
-def _hold(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -8,8 +8,9 @@ import stat
 import subprocess
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
+from random_trees import tried
 
 from cvfs.errors import Conflict
 from cvfs.hashes import ContentHash, ObjectKind
@@ -19,12 +20,7 @@ _numbers = itertools.count()
 
 
 @given(seed=st.integers(0, 2**32), before=st.integers(0, 40), here=st.integers(0, 12), there=st.integers(0, 12))
-@settings(
-    max_examples=int(os.environ.get("CVFS_EXAMPLES", "10")),
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@tried(10)
 @pytest.mark.timeout(3600)
 def test_two_publishers_of_one_revision(  # noqa: PLR0917
     new_repository, random_edits, look, look_through, tmp_path, seed, before, here, there

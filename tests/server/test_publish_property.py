@@ -7,8 +7,9 @@ import shutil
 import stat
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from random_trees import tried
 
 from cvfs.chunking import ChunkSizes
 from cvfs_server import changes
@@ -24,13 +25,7 @@ _numbers = itertools.count()
     dirtab=st.booleans(),
     compression=st.sampled_from(["zlib-fast", "none", "zstd"]),
 )
-@settings(
-    max_examples=int(os.environ.get("CVFS_EXAMPLES", "8")),
-    deadline=None,
-    # Failures shrink badly, as each step publishes: they are stored and tried again instead.
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@tried(8)
 @pytest.mark.timeout(3600)
 def test_every_revision_reads_back(  # noqa: PLR0917
     new_repository, random_edits, look, look_through, tmp_path, monkeypatch, seed, sizes, dirtab, compression

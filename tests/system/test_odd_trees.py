@@ -1,6 +1,5 @@
 """Trees with every odd thing: published exactly, or refused by name before anything is switched."""
 
-import contextlib
 import os
 import random
 import socket
@@ -9,26 +8,13 @@ import subprocess
 import threading
 
 import pytest
+from rights import NOBODY, not_root
 
 from cvfs.errors import Unpublishable
 from cvfs.format.dirent import Chunk
 from cvfs_server.ways.archive import ArchiveOptions, publish_archive
 
 pytestmark = pytest.mark.system
-
-NOBODY = 65534
-
-
-@contextlib.contextmanager
-def not_root():
-    """Root's rights are put aside, not given up."""
-    os.setegid(NOBODY)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
 
 
 def refused(own, words, **options):

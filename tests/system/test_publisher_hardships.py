@@ -8,12 +8,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from rights import NOBODY, not_root
 
 from cvfs.errors import StoreFull, Unpublishable
 
 pytestmark = pytest.mark.system
-
-NOBODY = 65534
 
 
 @contextlib.contextmanager
@@ -23,18 +22,6 @@ def mounted(place, *options):
         yield
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-@contextlib.contextmanager
-def not_root():
-    """Root's rights are put aside, not given up."""
-    os.setegid(NOBODY)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
 
 
 def assert_shows(own, revision, name, content):

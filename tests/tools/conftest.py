@@ -1,6 +1,9 @@
-"""A repository of the original's, and a file that tells a client all about it."""
+"""A repository of the original's, a file that tells a client all about it, and `cvfs-server` on a site of its own."""
 
 import pytest
+from click.testing import CliRunner
+
+from cvfs_tools.server_command import main
 
 FQRN = "tiny.example.org"
 
@@ -19,3 +22,10 @@ def configuration(tiny, tmp_path):
         f"CVMFS_CACHE_BASE={tmp_path}/base # here\nCVMFS_REPOSITORY_TAG=s1\n"
     )
     return file
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a verb of `cvfs-server`; `say` is its standard input."""
+    monkeypatch.setenv("CVFS_ROOT", str(tmp_path / "site"))
+    return lambda *words, say="": CliRunner().invoke(main, words, input=say, prog_name="cvfs-server")

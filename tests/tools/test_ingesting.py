@@ -8,18 +8,10 @@ import pwd
 import tarfile
 
 import pytest
-from click.testing import CliRunner
 
 from cvfs.client.repository import Repository
-from cvfs_tools.server_command import main
 
 FQRN = "sw.example.org"
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.setenv("CVFS_ROOT", str(tmp_path / "site"))
-    return lambda *words, say=b"": CliRunner().invoke(main, words, input=say, prog_name="cvfs-server")
 
 
 @pytest.fixture

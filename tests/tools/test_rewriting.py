@@ -3,17 +3,8 @@
 import os
 
 import pytest
-from click.testing import CliRunner
-
-from cvfs_tools.server_command import main
 
 FQRN = "sw.example.org"
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.setenv("CVFS_ROOT", str(tmp_path / "site"))
-    return lambda *words, say="": CliRunner().invoke(main, words, input=say, prog_name="cvfs-server")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from cvfs_server.check.objects import write_bounded
 
 MANIFEST, WHITELIST, REFLOG = ".cvmfspublished", ".cvmfswhitelist", reflogs.NAME
 SOON = 7 * 86400
-_MAX_REFLOG = 2**30
+MAX_REFLOG = 2**30
 
 
 def manifest_findings(store: Store, manifest: Manifest) -> Iterator[Finding]:
@@ -81,7 +81,7 @@ def reflog_findings(store: Store, manifest: Manifest, known: ContentHash | None,
     """The reflog. `known` is the digest that the publisher keeps of it: more recent than the manifest's. Raises StoreFull."""
     path = f"{scratch}/reflog"
     try:
-        write_bounded(store.fetch(REFLOG), path, _MAX_REFLOG)
+        write_bounded(store.fetch(REFLOG), path, MAX_REFLOG)
     except MissingObject:
         if manifest.reflog or known:
             yield Finding(REFLOG, "is missing, though its digest is recorded", is_warning=known is None)

@@ -16,6 +16,7 @@ from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.history import History
 from cvfs.reflog import Reflog
 from cvfs.store.base import fetch_document
+from cvfs_server.check.documents import MAX_REFLOG
 from cvfs_server.check.inspection import MAX_CATALOG
 from cvfs_server.check.objects import inflate
 from cvfs_server.check.tags import read_history
@@ -24,8 +25,6 @@ from cvfs_server.repository import PublishedRepository
 from cvfs_server.site import Site
 from cvfs_server.state import read_state, write_state
 from cvfs_server.storage.base import Storage
-
-_MAX_REFLOG = 2**30
 
 
 def repair_reflog(site: Site, fqrn: str) -> list[str]:
@@ -74,7 +73,7 @@ class _Repair:
 
     def _open(self) -> list[str]:
         try:
-            data = fetch_document(self._storage, reflog.NAME, _MAX_REFLOG)
+            data = fetch_document(self._storage, reflog.NAME, MAX_REFLOG)
         except MissingObject:
             return self._create("is missing")
         with open(self.path, "wb") as file:

@@ -16,11 +16,10 @@ from cvfs.format.manifest import Manifest
 from cvfs.format.signature import load_public_key
 from cvfs.store.base import fetch_document
 from cvfs.trust import TrustAnchors, Verified, certificate_to_fetch
-from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.founding.mkfs import MASTER_REPLICA, give_repository, write_configuration
 from cvfs_server.founding.ownership import Owner, owner_named
 from cvfs_server.publishers import publishing
-from cvfs_server.release import REFLOG, Revision, release
+from cvfs_server.release import Revision, release
 from cvfs_server.repository import MANIFEST, WHITELIST, PublishedRepository, fetch_manifest
 from cvfs_server.settings import RepositorySettings, configuration_text
 from cvfs_server.signing.keychain import (
@@ -138,12 +137,12 @@ def _as_published(settings: RepositorySettings, manifest: Manifest) -> Repositor
 
 def _note_reflog(settings: RepositorySettings, storage: Storage) -> None:
     """The digest that publishers keep to themselves: of the file as it is, which is all that there is to believe."""
-    if not storage.has(REFLOG):
+    if not storage.has(reflog.NAME):
         return
     path = f"{settings.spool}/reflog.import"
     try:
         with open(path, "wb") as file:
-            file.writelines(storage.fetch(REFLOG))
+            file.writelines(storage.fetch(reflog.NAME))
         with reflog.Reflog.open(path) as log:
             log.references()
         write_state(f"{settings.spool}/reflog.chksum", str(reflog.digest(path, settings.algorithm)).encode())
@@ -160,9 +159,7 @@ def _renewed(site: Site, settings: RepositorySettings, verified: Verified, how: 
     with publishing(settings, "import") as publisher:
         if how.new_key:
             repository = PublishedRepository(site, settings, publisher.storage, manifest)
-            root = StoredCatalog(manifest.root_catalog, manifest.root_size)
-            now = max(int(time.time()), manifest.timestamp)
-            revision = Revision(manifest.revision, now, root, repository.history(), manifest, manifest.metainfo)
+            revision = Revision.again(manifest, repository.history())
             manifest = release(site, settings, revision, publisher)
         sign_new_whitelist(site, settings, how.days, int(time.time()))
     return manifest

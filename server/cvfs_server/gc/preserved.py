@@ -15,14 +15,13 @@ from cvfs.reflog import NAME as REFLOG
 from cvfs.reflog import Reference, Reflog
 from cvfs.store.base import Store, fetch_document
 from cvfs_server.gc.walk import CatalogWalk
+from cvfs_server.release import MAX_REFLOG
 from cvfs_server.repository import PublishedRepository
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
 from cvfs_server.tags.branches import checked_out
 from cvfs_server.transaction.layout import Layout
 from cvfs_server.transaction.record import read_record
-
-MAX_REFLOG = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

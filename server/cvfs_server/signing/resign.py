@@ -21,7 +21,6 @@ from cvfs.format.whitelist import parse as parse_whitelist
 from cvfs.hashes import Algorithm
 from cvfs.store.base import MAX_DOCUMENT, fetch_document
 from cvfs.trust import TrustAnchors, certificate_to_fetch, expiry
-from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.publishers import publishing
 from cvfs_server.release import Revision, release
 from cvfs_server.repository import WHITELIST, PublishedRepository, fetch_manifest
@@ -88,10 +87,7 @@ def resign_manifest(site: Site, fqrn: str) -> Manifest:
     with publishing(settings, "resign") as publisher:
         manifest = _vouched_manifest(site, settings)
         repository = PublishedRepository(site, settings, publisher.storage, manifest)
-        root = StoredCatalog(manifest.root_catalog, manifest.root_size)
-        now = max(int(time.time()), manifest.timestamp)
-        revision = Revision(manifest.revision, now, root, repository.history(), manifest, manifest.metainfo)
-        return release(site, settings, revision, publisher)
+        return release(site, settings, Revision.again(manifest, repository.history()), publisher)
 
 
 def new_whitelist(site: Site, fqrn: str, days: float, now: int) -> Whitelist:

@@ -5,13 +5,12 @@ checked out again. Clients see a branch only by its tags. Source: FORMAT section
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cvfs.errors import FormatError, NotFound, UsageError
 from cvfs.format.manifest import Manifest
 from cvfs.hashes import ContentHash, ObjectKind
 from cvfs.history import BRANCH_NAME, DEFAULT_BRANCH, History, Tag, put_on_branch
-from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.publishers import Publisher, switching
 from cvfs_server.release import Revision, release
 from cvfs_server.repository import PublishedRepository
@@ -96,10 +95,8 @@ def release_branch(repository: PublishedRepository, checkout: Checkout, tag: Tag
     """
     manifest = repository.manifest
     history = put_on_branch(repository.history(), tag, checkout.parent, manifest.history)
-    root = StoredCatalog(manifest.root_catalog, manifest.root_size)
     now = max(tag.timestamp, manifest.timestamp)
-    forerunners = (tag.root_catalog,)
-    revision = Revision(manifest.revision, now, root, history, manifest, manifest.metainfo, forerunners)
+    revision = replace(Revision.again(manifest, history), now=now, forerunners=(tag.root_catalog,))
     released = release(repository.site, repository.settings, revision, publisher)
     return_to_trunk(repository.settings)
     return released

@@ -6,14 +6,12 @@ Source: FORMAT section 6.
 import contextlib
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Iterator
 
 from cvfs.catalog.reader import Catalog
 from cvfs.errors import NotFound, UsageError
 from cvfs.hashes import ContentHash
 from cvfs.history import DEFAULT_BRANCH, TRUNK, TRUNK_PREVIOUS, Branch, History, Tag
-from cvfs_server.catalogs.objects import StoredCatalog
 from cvfs_server.gc.condemned import is_condemned
 from cvfs_server.publishers import Publisher, publishing
 from cvfs_server.release import Revision, release
@@ -144,7 +142,4 @@ def _hierarchy(branches: tuple[Branch, ...]) -> Iterator[tuple[int, Branch]]:
 def _publish(repository: PublishedRepository, history: History, publisher: Publisher) -> None:
     manifest = repository.manifest
     history = dataclasses.replace(history, predecessor=manifest.history)
-    root = StoredCatalog(manifest.root_catalog, manifest.root_size)
-    now = max(int(time.time()), manifest.timestamp)
-    revision = Revision(manifest.revision, now, root, history, manifest, manifest.metainfo)
-    release(repository.site, repository.settings, revision, publisher)
+    release(repository.site, repository.settings, Revision.again(manifest, history), publisher)

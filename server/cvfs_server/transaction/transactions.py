@@ -16,7 +16,7 @@ from cvfs.hashes import ContentHash
 from cvfs_server.hooks import run_hook
 from cvfs_server.lock import publisher_lock
 from cvfs_server.publication import PublishOptions, PublishReport
-from cvfs_server.publish import publish
+from cvfs_server.publish import collect_garbage, publish
 from cvfs_server.publishers import registered
 from cvfs_server.repository import PublishedRepository, reading
 from cvfs_server.settings import RepositorySettings, load_settings
@@ -111,7 +111,8 @@ def publish_transaction(
         _close(stage, published, lazy=force)
         _show_present(stage)
         run_hook(site, "publish", "after", fqrn)
-        return report
+    collect_garbage(site, fqrn, chosen)
+    return report
 
 
 def abort_transaction(site: Site, fqrn: str, *, force: bool = False) -> None:

@@ -7,8 +7,9 @@ import shutil
 import stat
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from random_trees import tried
 
 from cvfs.chunking import ChunkSizes
 from cvfs_server.draft import Contribution
@@ -53,13 +54,7 @@ def _ends(path):
 
 
 @given(seed=st.integers(0, 2**32), sizes=st.lists(st.integers(1, 40), min_size=2, max_size=6))
-@settings(
-    max_examples=int(os.environ.get("CVFS_EXAMPLES", "8")),
-    deadline=None,
-    # Failures shrink badly, as each step publishes: they are stored and tried again instead.
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@tried(8)
 @pytest.mark.timeout(3600)
 def test_partial_edits_lead_to_the_same_tree(  # noqa: PLR0917
     new_repository, random_edits, look, look_through, tmp_path, seed, sizes

@@ -16,8 +16,9 @@ import time
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from random_trees import tried
 
 from cvfs.chunking import ChunkSizes
 from cvfs.errors import StoreFull, Unpublishable
@@ -587,12 +588,7 @@ def test_a_sparse_file(own, tmp_path):
 
 
 @given(seed=st.integers(0, 2**32), form=st.sampled_from(["pax", "gnu"]), how=st.sampled_from(["plain", "gzip"]))
-@settings(
-    max_examples=int(os.environ.get("CVFS_EXAMPLES", "8")),
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@tried(8)
 @pytest.mark.timeout(3600)
 def test_what_tar_packs_is_what_is_published(  # noqa: PLR0917
     new_repository, random_edits, look, look_through, tmp_path, seed, form, how
