@@ -15,7 +15,7 @@ from cvfs.client.mount import READY_WITHIN, Mount, Reread
 from cvfs.client.process import run
 from cvfs.client.settings import Settings
 from cvfs.errors import CvfsError
-from cvfs.fuse import device
+from cvfs.fuse import mount_points
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _await_child(pid: int, reader: int, mountpoint: str) -> int:
     if not message:
         return pid
     _end(pid)
-    device.clean_dead_mount(mountpoint)
+    mount_points.clean_dead_mount(mountpoint)
     raise MountFailed(message, exit_status)
 
 

@@ -18,6 +18,7 @@ from cvfs.client.repository import Repository
 from cvfs.client.settings import Settings, settings_from
 from cvfs.client.settings.tree import Copy
 from cvfs.errors import CvfsError, Unreachable
+from cvfs.interpreter import python
 
 # Seconds within which a mount goes on; CVFS_CONFIG_REPO_TIMEOUT gives others.
 PATIENCE = 5
@@ -74,9 +75,12 @@ def ask_process(settings: Settings, patience: float) -> str:
     """Let a process of its own update the copy; what went wrong, "" if nothing."""
     request = json.dumps([settings.fqrn, dict(settings.variables), patience]).encode()
     # A new interpreter: a fork of a process with threads may find locks that nobody will open.
-    command = [sys.executable, "-P", "-m", "cvfs.client.config_fetch"]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        python(__name__),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         answer, _ = process.communicate(request, timeout=patience)

@@ -33,9 +33,10 @@ from cvfs.client.talk import all_commands
 from cvfs.client.upkeep import Upkeep
 from cvfs.client.volume import Volume
 from cvfs.errors import MountError, PathError, UsageError
-from cvfs.fuse import device
+from cvfs.fuse import device, mount_points
 from cvfs.fuse.filesystem import Filesystem
 from cvfs.fuse.server import Server, ServerSettings
+from cvfs.kernel import mount_table
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +96,8 @@ class Mount:
                 stable = open_stable_inodes(self.settings)
                 view = view_of(self.settings, self._observation(), chosen)
                 self._volume = Volume(repository, view, self._reader, stable)
-            descriptor = device.mount(self.mountpoint, self._options(chosen))
-            on_failure.callback(device.unmount, self.mountpoint, lazy=True)
+            descriptor = mount_points.mount(self.mountpoint, self._options(chosen))
+            on_failure.callback(mount_points.unmount, self.mountpoint, lazy=True)
             self._channel = device.Channel.open(descriptor)
             on_failure.callback(self._channel.close)
             become(chosen)
@@ -159,7 +160,7 @@ class Mount:
         """Wait until the kernel and the server have agreed."""
         ready = self._server.wait_ready(timeout)
         if ready:
-            device.raise_read_ahead(self.mountpoint, _READ_AHEAD)
+            mount_points.raise_read_ahead(self.mountpoint, _READ_AHEAD)
         return ready
 
     def unmount(self) -> None:
@@ -169,7 +170,7 @@ class Mount:
         rights depends on a helper.
         """
         try:
-            device.unmount(self.mountpoint, lazy=True)
+            mount_points.unmount(self.mountpoint, lazy=True)
         except MountError as error:
             log.warning("%s; it is abandoned", error)
             self.abandoned = True
@@ -201,7 +202,7 @@ class Mount:
         return reload.apply(self._observed(), self._logs, self._reread())
 
     def _device(self) -> str:
-        entry = device.find_mount(self.mountpoint)
+        entry = mount_table.find_mount(self.mountpoint)
         return entry.device if entry else "0:0"
 
     def _socket_path(self) -> str:
@@ -223,9 +224,9 @@ class Mount:
             highest_inode=lambda: self._volume.highest_inode(),  # noqa: PLW0108
         )
 
-    def _options(self, owner: tuple[int, int] | None) -> device.MountOptions:
+    def _options(self, owner: tuple[int, int] | None) -> mount_points.MountOptions:
         allow_other = self._allow_other or os.geteuid() == 0
-        return device.MountOptions(
+        return mount_points.MountOptions(
             self.settings.fqrn,
             allow_other=allow_other,
             default_permissions=self.settings.view.check_permissions,
@@ -264,8 +265,8 @@ def prepare_mountpoint(mountpoint: str) -> None:
     """Clean what a killed client left; raises AlreadyMounted if a living one is there, UsageError
     unless it is an empty directory.
     """
-    device.clean_dead_mount(mountpoint)
-    if device.find_mount(mountpoint) is not None:
+    mount_points.clean_dead_mount(mountpoint)
+    if mount_table.find_mount(mountpoint) is not None:
         raise AlreadyMounted(f"{mountpoint}: is mounted already, unmount it first")
     try:
         if os.listdir(mountpoint):

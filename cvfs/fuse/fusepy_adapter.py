@@ -19,8 +19,8 @@ from typing import Any
 from cvfs.attributes import Attributes
 from cvfs.errors import CvfsError, MountError
 from cvfs.fuse import abi
-from cvfs.fuse.device import SUBTYPE, MountOptions
 from cvfs.fuse.filesystem import Filesystem
+from cvfs.fuse.mount_points import SUBTYPE, MountOptions
 
 log = logging.getLogger(__name__)
 

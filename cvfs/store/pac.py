@@ -7,11 +7,11 @@ import importlib.util
 import json
 import logging
 import subprocess
-import sys
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from cvfs.errors import CvfsError, FormatError, Unreachable, UsageError
+from cvfs.interpreter import python
 from cvfs.store.base import Store, fetch_document
 from cvfs.store.http import HttpStore
 from cvfs.store.local import LocalStore
@@ -74,10 +74,10 @@ def _script(url: str, timeouts: Timeouts) -> bytes:
 def _run(script: bytes, servers: Sequence[str], seconds: float) -> list[str]:
     """What the script says for each server."""
     question = json.dumps({"script": script.decode("utf-8", "replace"), "urls": list(servers)})
-    # -P: the working directory, which may be anybody's, holds no modules of ours.
-    command = [sys.executable, "-P", "-m", "cvfs.store.pac_script"]
     try:
-        ran = subprocess.run(command, input=question.encode(), capture_output=True, timeout=seconds, check=False)
+        ran = subprocess.run(
+            python("cvfs.store.pac_script"), input=question.encode(), capture_output=True, timeout=seconds, check=False
+        )
     except subprocess.TimeoutExpired:
         raise Unreachable(f"the script is not done after {seconds:g} s") from None
     if ran.returncode != 0:

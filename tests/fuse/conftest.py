@@ -13,10 +13,12 @@ import pytest
 
 from cvfs.attributes import Attributes, FilesystemSize
 from cvfs.errors import IsADirectory, MountError, NoSuchAttribute, NotADirectory, NotALink, NotFound
-from cvfs.fuse import abi, device, fusepy_adapter
+from cvfs.fuse import abi, fusepy_adapter, mount_points
 from cvfs.fuse.abi import Opcode
-from cvfs.fuse.device import Channel, MountOptions
+from cvfs.fuse.device import Channel
+from cvfs.fuse.mount_points import MountOptions
 from cvfs.fuse.server import Server, ServerSettings
+from cvfs.kernel import mount_table
 
 ROOT = 1
 MTIME = 1_700_000_000
@@ -284,7 +286,7 @@ def kernel(kernels) -> Kernel:
 class NativeMount:
     """Serves a tree by cvfs's own server; `requests` is what the kernel asked since the last call."""
 
-    def __init__(self, tree, path: str, mount=device.mount_root, **settings) -> None:
+    def __init__(self, tree, path: str, mount=mount_points.mount_root, **settings) -> None:
         self.path = path
         self.tree = tree
         self.channel = Channel.open(mount(path, OPTIONS))
@@ -308,8 +310,8 @@ class NativeMount:
         self.channel.close()
 
     def stop(self) -> None:
-        if device.find_mount(self.path) is not None:
-            device.unmount(self.path, lazy=True)
+        if mount_table.find_mount(self.path) is not None:
+            mount_points.unmount(self.path, lazy=True)
         self.die()
         assert not self.thread.is_alive()
 
@@ -326,12 +328,12 @@ class FusepyMount:
             changes = select.poll()
             changes.register(table, select.POLLPRI)
             self.thread.start()
-            while device.find_mount(path) is None:
+            while mount_table.find_mount(path) is None:
                 assert self.thread.is_alive(), "libfuse did not mount"
                 assert changes.poll(DEADLINE * 1000), "libfuse did not mount in time"
 
     def stop(self) -> None:
-        device.unmount(self.path, lazy=True)
+        mount_points.unmount(self.path, lazy=True)
         self.thread.join(DEADLINE)
         assert not self.thread.is_alive()
 

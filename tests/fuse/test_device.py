@@ -7,39 +7,9 @@ import socket
 import pytest
 
 from cvfs.errors import MountError
-from cvfs.fuse import device
-from cvfs.fuse.device import Channel, MountEntry, MountOptions, parse_mountinfo
-
-
-@pytest.mark.parametrize(
-    ("line", "entry"),
-    [
-        (
-            b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue",
-            MountEntry("98:0", b"/mnt2", "ext3", "/dev/root"),
-        ),
-        (
-            rb"90 25 0:39 / /cvmfs/a\040b\134\011c ro,nosuid - fuse.cvfs a,user_id=0 ro,user_id=12,group_id=0",
-            MountEntry("0:39", b"/cvmfs/a b\\\tc", "fuse.cvfs", "a,user_id=0", 12),
-        ),
-        (
-            b"91 25 0:40 / /\xff ro shared:2 master:3 propagate_from:2 - fuse.cvfs x ro",
-            MountEntry("0:40", b"/\xff", "fuse.cvfs", "x"),
-        ),
-    ],
-)
-def test_mountinfo(line, entry):
-    assert list(parse_mountinfo(line + b"\n" + line + b"\n")) == [entry, entry]
-
-
-def test_the_root_is_found_by_any_name(tmp_path):
-    """Links on the way are resolved, as the kernel does."""
-    (tmp_path / "link").symlink_to("/proc")
-    assert device.find_mount("/proc").type == "proc"
-    assert device.find_mount(str(tmp_path / "link" / ".." / "proc")) is None
-    (tmp_path / "root").symlink_to("/")
-    assert device.find_mount(str(tmp_path / "root" / "proc")).type == "proc"
-    assert device.find_mount(str(tmp_path)) is None
+from cvfs.fuse import mount_points
+from cvfs.fuse.device import Channel
+from cvfs.fuse.mount_points import MountOptions
 
 
 @pytest.mark.parametrize(
@@ -61,26 +31,26 @@ def test_a_source_cannot_smuggle_options(source):
 
 
 def test_without_the_device_the_remedy_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(device, "DEVICE", str(tmp_path / "fuse"))
+    monkeypatch.setattr(mount_points, "DEVICE", str(tmp_path / "fuse"))
     with pytest.raises(MountError, match="No such file or directory: load the fuse module"):
-        device.mount_root(str(tmp_path), MountOptions("x"))
+        mount_points.mount_root(str(tmp_path), MountOptions("x"))
 
 
 def test_a_helper_that_fails_is_quoted(monkeypatch, tmp_path):
     helper = tmp_path / "fusermount3"
-    monkeypatch.setattr(device.shutil, "which", lambda _name: str(helper))
+    monkeypatch.setattr(mount_points.shutil, "which", lambda _name: str(helper))
     with pytest.raises(MountError, match="No such file"):
-        device.mount_fusermount(str(tmp_path), MountOptions("x"))
+        mount_points.mount_fusermount(str(tmp_path), MountOptions("x"))
     helper.write_text("#!/bin/sh\necho first >&2\necho second >&2\nexit 3\n")
     helper.chmod(0o755)
     with pytest.raises(MountError, match=r"first; second$"):
-        device.mount_fusermount(str(tmp_path), MountOptions("x"))
+        mount_points.mount_fusermount(str(tmp_path), MountOptions("x"))
     helper.write_text("#!/bin/sh\nexit 3\n")
     with pytest.raises(MountError, match=r"ended with status 3$"):
-        device.mount_fusermount(str(tmp_path), MountOptions("x"))
+        mount_points.mount_fusermount(str(tmp_path), MountOptions("x"))
     helper.write_text("#!/bin/sh\nexit 0\n")
     with pytest.raises(MountError, match="handed over no descriptor"):
-        device.mount_fusermount(str(tmp_path), MountOptions("x"))
+        mount_points.mount_fusermount(str(tmp_path), MountOptions("x"))
 
 
 # --- the channel ------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import pytest
 
 from cvfs.errors import MountError
 from cvfs.fuse import fusepy_adapter
-from cvfs.fuse.device import MountOptions
 from cvfs.fuse.fusepy_adapter import Operations
+from cvfs.fuse.mount_points import MountOptions
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cvfs.fuse import device
+from cvfs.fuse import mount_points
+from cvfs.kernel import mount_table
 
 pytestmark = pytest.mark.system
 
@@ -106,7 +107,7 @@ def test_programs(mounted):
 
 
 def test_it_looks_like_a_mount_of_the_repository(mounted):
-    entry = device.find_mount(mounted.path)
+    entry = mount_table.find_mount(mounted.path)
     assert (entry.type, entry.source) == ("fuse.cvfs", "test.cern.ch")
     assert entry.mountpoint == os.fsencode(mounted.path)
 
@@ -180,7 +181,7 @@ def test_reads_of_a_mebibyte(native, tree, monkeypatch):
     tree.add_file(b"a", content)
     sizes = sizes_of_reads(tree, monkeypatch)
     mount = native()
-    assert device.raise_read_ahead(mount.path, 1 << 20)
+    assert mount_points.raise_read_ahead(mount.path, 1 << 20)
     assert Path(mount.path, "a").read_bytes() == content
     assert max(sizes) == 1 << 20
     assert sum(sizes) == len(content)
@@ -188,7 +189,7 @@ def test_reads_of_a_mebibyte(native, tree, monkeypatch):
 
 
 def test_read_ahead_of_what_is_not_mounted(place):
-    assert device.raise_read_ahead(place, 1 << 20) is False
+    assert mount_points.raise_read_ahead(place, 1 << 20) is False
 
 
 def test_references_are_given_back(native, tree):

@@ -12,8 +12,8 @@ from subprocess import PIPE
 import pytest
 from processes import ENVIRONMENT, has_ended
 
+from cvfs.kernel.mount_table import find_mount
 from cvfs_server.settings import load_settings
-from cvfs_server.transaction.kernel import mounted_at
 from cvfs_server.transaction.layout import Layout
 from cvfs_server.transaction.record import read_record
 from cvfs_server.transaction.transactions import unmount_everything
@@ -116,7 +116,7 @@ class Workplace:
         return apart({path: entry._replace(**owner) for path, entry in found.items()})
 
     def close(self) -> None:
-        if mounted_at(self.layout.union) or read_record(self.layout):
+        if find_mount(self.layout.union) or read_record(self.layout):
             self.do(f"cvfs-server umount -l {self.own.fqrn}")
 
 

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 from processes import ENVIRONMENT
 
-from cvfs.fuse import device
+from cvfs.fuse import mount_points
+from cvfs.kernel import mount_table
 from cvfs_tools import mounting, mounts
 from cvfs_tools.cvfs_command import main
 
@@ -91,7 +92,7 @@ def test_a_server_that_hangs_is_detached_without_asking_it(configuration, mountp
     try:
         done = command("cvfs", "umount", "-l", mountpoint)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert device.find_mount(mountpoint) is None
+        assert mount_table.find_mount(mountpoint) is None
     finally:
         os.kill(pid, signal.SIGKILL)
 
@@ -105,7 +106,7 @@ def test_the_default_place_is_mounted_again_after_a_kill(configuration, mountpoi
     monkeypatch.setattr(mounting, "start_logging", lambda **_: None)
     place = mountpoint.parent / FQRN
     place.mkdir()
-    os.close(device.mount(str(place), device.MountOptions("dead")))
+    os.close(mount_points.mount(str(place), mount_points.MountOptions("dead")))
     try:
         result = CliRunner().invoke(main, ["mount", FQRN, "-o", f"config={configuration}"], prog_name="cvfs")
     finally:
@@ -127,7 +128,7 @@ def test_a_mount_is_named_by_a_relative_path(configuration, mountpoint, monkeypa
 
 def test_umount_leaves_other_file_systems_alone(monkeypatch):
     unmounted = []
-    monkeypatch.setattr(device, "unmount", lambda place, **_: unmounted.append(place))
+    monkeypatch.setattr(mount_points, "unmount", lambda place, **_: unmounted.append(place))
     result = CliRunner().invoke(main, ["umount", "-l", "/proc"], prog_name="cvfs")
     assert_refused(result, 35, "/proc: a mount of type proc, not of cvfs: use umount")
     assert unmounted == []
@@ -162,15 +163,15 @@ def test_a_short_name_is_in_the_default_domain(tmp_path, monkeypatch, name, plac
 
 @pytest.mark.system
 def test_stat_says_that_the_process_of_a_mount_died(mountpoint):
-    os.close(device.mount(str(mountpoint), device.MountOptions("dead")))
+    os.close(mount_points.mount(str(mountpoint), mount_points.MountOptions("dead")))
     result = CliRunner().invoke(main, ["stat", str(mountpoint)], prog_name="cvfs")
     assert_refused(result, 2, f"{mountpoint}: the process of this mount died, mount it again")
 
 
 @pytest.mark.system
 def test_stat_does_not_wait_for_a_server_that_hangs(mountpoint, monkeypatch):
-    monkeypatch.setattr(device, "PROBE_DEADLINE", 0.1)
-    server = device.mount(str(mountpoint), device.MountOptions("silent"))
+    monkeypatch.setattr(mount_points, "PROBE_DEADLINE", 0.1)
+    server = mount_points.mount(str(mountpoint), mount_points.MountOptions("silent"))
     try:
         result = CliRunner().invoke(main, ["stat", str(mountpoint)], prog_name="cvfs")
     finally:

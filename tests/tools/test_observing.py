@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from cvfs.errors import MountError, Unreachable, UsageError
-from cvfs.fuse import device
+from cvfs.fuse import mount_points
+from cvfs.kernel import mount_table
 from cvfs_tools import administering, mounting, mounts, observing, reporting, talking
 from cvfs_tools.cvfs_command import main
 from cvfs_tools.mounts import Reply, Running
@@ -175,7 +176,7 @@ def test_a_probe_of_a_directory_that_is_no_mount(tmp_path):
 
 
 def test_a_look_has_a_deadline(monkeypatch):
-    monkeypatch.setattr(device, "PROBE_DEADLINE", 0.05)
+    monkeypatch.setattr(mount_points, "PROBE_DEADLINE", 0.05)
     reader, writer = os.pipe()
     try:
         with pytest.raises(MountError, match="does not answer"):
@@ -255,8 +256,8 @@ def test_killall(two_mounts, monkeypatch):
 @pytest.mark.parametrize(("others", "killed"), [(0, True), (1, False)])
 def test_a_mount_cannot_name_the_process_of_somebody_else(monkeypatch, others, killed):
     """Whoever may mount can call the mount one of ours, and answer with any number."""
-    entry = device.MountEntry("0:1", b"/mnt/b", "fuse.cvfs", "b.example.org", os.geteuid() + others)
-    monkeypatch.setattr(administering.device, "find_mount", lambda place: entry)
+    entry = mount_table.MountEntry("0:1", b"/mnt/b", "fuse.cvfs", "b.example.org", os.geteuid() + others)
+    monkeypatch.setattr(administering.mount_table, "find_mount", lambda place: entry)
     assert administering._may_serve(os.getpid(), MOUNTS[1]) is killed
     assert not administering._may_serve(2**22 + 1, MOUNTS[1])
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 
 from cvfs.errors import CvfsError, UsageError
-from cvfs.fuse import device
+from cvfs.kernel import mount_table
 from cvfs_tools.mounting import unmount
 from cvfs_tools.mounts import Running, control_socket, converse, pid_of, place_of, running_mounts
 from cvfs_tools.running import write_line
@@ -131,7 +131,7 @@ def _terminate(mounts: list[Running]) -> list[str]:
 
 def _may_serve(pid: int, mount: Running) -> bool:
     """Whether the process is of the user whose mount it is: anybody's mount can call itself ours, and name any process."""
-    entry = device.find_mount(mount.mountpoint)
+    entry = mount_table.find_mount(mount.mountpoint)
     try:
         return entry is not None and os.stat(f"/proc/{pid}").st_uid == entry.user
     except OSError:
@@ -153,7 +153,7 @@ def _unmount_all() -> list[str]:
             unmount(mount.mountpoint, lazy=True)
         except CvfsError as error:
             # A watchdog may have been quicker.
-            if device.find_mount(mount.mountpoint) is not None:
+            if mount_table.find_mount(mount.mountpoint) is not None:
                 trouble.append(str(error))
     return trouble
 
@@ -176,5 +176,5 @@ def _abort(mount: Running) -> None:
 
 
 def _connection(mount: Running) -> str:
-    entry = device.find_mount(mount.mountpoint)
+    entry = mount_table.find_mount(mount.mountpoint)
     return f"{_CONNECTIONS}/{entry.device.partition(':')[2] if entry else 'none'}"

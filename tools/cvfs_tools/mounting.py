@@ -8,7 +8,8 @@ import click
 from cvfs.client.background import mount_in_background
 from cvfs.client.process import mount_in_foreground
 from cvfs.errors import CvfsError, MountError
-from cvfs.fuse import device
+from cvfs.fuse import mount_points
+from cvfs.kernel import mount_table
 from cvfs_tools.mounts import place_of, running_mounts
 from cvfs_tools.repository_options import etc_of_group, repository_options, settings
 from cvfs_tools.running import start_logging
@@ -39,7 +40,7 @@ def mount(
     chosen = settings(repository, mounting=True, **options)
     place = mountpoint or os.path.join(chosen.mount_dir, chosen.fqrn)
     # Asked of the mount table: a mount whose server died or hangs is not looked into.
-    if not mountpoint and device.find_mount(place) is None:
+    if not mountpoint and mount_table.find_mount(place) is None:
         _make_default_place(place)
     start = mount_in_foreground if foreground else mount_in_background
     start(chosen, place, allow_other=allow_other, reread=lambda: settings(repository, **options))
@@ -60,14 +61,14 @@ def umount(mountpoints: tuple[str, ...], *, lazy: bool) -> None:
 def unmount(place: str, *, lazy: bool) -> None:
     """Take one mount away. Raises MountError."""
     # A server that hangs cannot be asked whether it is dead, and need not be.
-    entry = device.find_mount(place)
+    entry = mount_table.find_mount(place)
     if entry is None:
         raise MountError(f"{place}: nothing is mounted there")
     if not entry.type.startswith("fuse"):
         raise MountError(f"{place}: a mount of type {entry.type}, not of cvfs: use umount")
     # A watchdog may have been quicker.
-    if lazy or not (device.clean_dead_mount(place) or device.find_mount(place) is None):
-        device.unmount(place, lazy=lazy)
+    if lazy or not (mount_points.clean_dead_mount(place) or mount_table.find_mount(place) is None):
+        mount_points.unmount(place, lazy=lazy)
 
 
 def _unmount_aloud(place: str, *, lazy: bool) -> bool:

@@ -11,7 +11,8 @@ from cvfs.client.control import AS_JSON, AS_LINES, ask, socket_path
 from cvfs.client.presentation import CONTROL_ATTRIBUTE
 from cvfs.client.settings.tree import DEFAULT_MOUNT_DIR
 from cvfs.errors import CvfsError, MountError, UsageError
-from cvfs.fuse import device
+from cvfs.fuse import mount_points
+from cvfs.kernel import mount_table
 from cvfs_tools.configuration_sources import Sources
 from cvfs_tools.repository_options import etc_of_group
 
@@ -37,15 +38,13 @@ class Reply(NamedTuple):
 
 def running_mounts() -> list[Running]:
     """Every mount of cvfs, the topmost at each place, in the order of the mount table."""
-    with open("/proc/self/mountinfo", "rb") as table:
-        found = {os.fsdecode(entry.mountpoint): entry for entry in device.parse_mountinfo(table.read())}
-    ours = f"fuse.{device.SUBTYPE}"
-    return [Running(entry.source, place) for place, entry in found.items() if entry.type == ours]
+    found = {os.fsdecode(entry.mountpoint): entry for entry in mount_table.mount_table()}
+    return [Running(entry.source, place) for place, entry in found.items() if entry.type == mount_points.TYPE]
 
 
 def place_of(name: str) -> str:
     """The mount point meant by a path, or by a repository's name, which has no slash: the whole one or the short one."""
-    fqrn = None if "/" in name or device.find_mount(name) is not None else _fqrn_of(name)
+    fqrn = None if "/" in name or mount_table.find_mount(name) is not None else _fqrn_of(name)
     if fqrn is None:
         return os.path.abspath(name)
     mounted = [mount.mountpoint for mount in running_mounts() if mount.fqrn == fqrn]
@@ -108,7 +107,7 @@ def within_deadline(place: str, look: Callable[[], Found]) -> Found:
 
     thread = threading.Thread(target=probe, name="look", daemon=True)
     thread.start()
-    thread.join(device.PROBE_DEADLINE)
+    thread.join(mount_points.PROBE_DEADLINE)
     if failure:
         raise failure[0]
     if not answer:

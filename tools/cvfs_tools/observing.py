@@ -9,7 +9,7 @@ import click
 
 from cvfs.client.observe.state import hit_rate
 from cvfs.errors import CvfsError, MountError, UsageError
-from cvfs.fuse import device
+from cvfs.kernel import mount_table
 from cvfs_tools.configuration_sources import Sources
 from cvfs_tools.mounts import Running, pid_of, place_of, running_mounts, state_of, within_deadline
 from cvfs_tools.repository_options import etc_of_group
@@ -81,7 +81,7 @@ def _answers(place: str) -> bool:
         within_deadline(place, lambda: (os.listdir(place), os.statvfs(place)))
     except (MountError, OSError):
         return False
-    entry = device.find_mount(place)
+    entry = mount_table.find_mount(place)
     return entry is not None and entry.type.startswith("fuse")
 
 

@@ -66,10 +66,10 @@ class Guard:
         self._tell(f"the process {mount} of this mount died; {cleaned}; what it left is in {self._task['trace']}")
 
     def _clean(self) -> str:
-        from cvfs.fuse import device  # noqa: PLC0415
+        from cvfs.fuse import mount_points  # noqa: PLC0415
 
         try:
-            cleaned = device.clean_dead_mount(self._task["mountpoint"])
+            cleaned = mount_points.clean_dead_mount(self._task["mountpoint"])
         except Exception as error:
             return f"its mount point could not be cleaned: {error}"
         return "its mount point was cleaned" if cleaned else "its mount point was clean already"
@@ -99,9 +99,10 @@ def _append(path: str, line: bytes) -> None:
             os.close(descriptor)
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """`<descriptor of the mount's process> <descriptor to read from> <task as JSON>`."""
     import json  # noqa: PLC0415
+    import sys  # noqa: PLC0415
 
-    watched, reader, task = arguments
+    watched, reader, task = sys.argv[1:]
     Guard(int(watched), int(reader), json.loads(task)).work()

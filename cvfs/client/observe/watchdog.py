@@ -11,10 +11,10 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 
 from cvfs.client.observe.guard import GOODBYE
 from cvfs.client.settings.mount import LogSettings
+from cvfs.interpreter import python
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,6 @@ DUMP_SIGNAL = signal.SIGUSR2
 """Makes a living mount leave what its threads are doing beside the stack traces, even if its interpreter is stuck."""
 
 _REAPED_WITHIN = 2.0
-_PACKAGE_DEPTH = 4
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from cvfs.client.observe.guard import main; main(sys.argv[2:])"
 
 
 class Watchdog:
@@ -69,10 +67,6 @@ class Watchdog:
                 self._process.wait(_REAPED_WITHIN)
 
     def _spawn(self, watched: int, reader: int) -> "subprocess.Popen[bytes]":
-        """No site packages, no environment: the watchdog needs the standard library and this package."""
-        root = os.path.abspath(__file__)
-        for _ in range(_PACKAGE_DEPTH):
-            root = os.path.dirname(root)
         task = {
             "fqrn": self._fqrn,
             "mountpoint": self._mountpoint,
@@ -83,7 +77,7 @@ class Watchdog:
             "logs": [path for path in (self._logs.micro_syslog, self._logs.file) if path],
         }
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _START, root, str(watched), str(reader), json.dumps(task)],
+            [*python("cvfs.client.observe.guard", bare=True), str(watched), str(reader), json.dumps(task)],
             pass_fds=(watched, reader),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

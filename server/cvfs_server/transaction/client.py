@@ -14,10 +14,10 @@ import time
 
 from cvfs.errors import MountError, StoreFull
 from cvfs.hashes import ContentHash
+from cvfs.kernel.mount_table import find_mount
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory, no_link, read_state, write_state
-from cvfs_server.transaction import kernel
 from cvfs_server.transaction.layout import Layout
 
 _COMMAND = (sys.executable, "-c", "import sys; from cvfs_tools.cvfs_command import main; main(prog_name='cvfs')")
@@ -102,7 +102,7 @@ def has_ended(pid: int, within: float) -> bool:
 def _await(process: "subprocess.Popen[bytes]", layout: Layout) -> None:
     deadline = time.monotonic() + _READY_WITHIN
     while process.poll() is None and time.monotonic() < deadline:
-        place = kernel.mounted_at(layout.lower, process.pid)
+        place = find_mount(layout.lower, process.pid)
         if place and place.type.startswith("fuse"):
             return
         time.sleep(_PAUSE)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from cvfs.errors import MountError, UsageError
+from cvfs.kernel import namespaces
 from cvfs_server.settings import load_settings
 from cvfs_server.site import Site
-from cvfs_server.transaction import kernel
 from cvfs_server.transaction.record import open_record
 from cvfs_server.transaction.stage import Stage
 
@@ -23,9 +23,9 @@ def enter_transaction(site: Site, fqrn: str, command: Sequence[str], *, fakeroot
         raise MountError(f"{fqrn}: its transaction is not mounted: bring it back with cvfs-server mount {fqrn}")
     user, group = os.geteuid(), os.getegid()
     if record.apart:
-        kernel.join(record.keeper)
+        namespaces.join(record.keeper)
         if not fakeroot:
-            kernel.become(user, group)
+            namespaces.become(user, group)
     try:
         os.chdir(stage.layout.union)
         os.execvp(command[0], list(command))  # noqa: S606  # the user's own command, given as words

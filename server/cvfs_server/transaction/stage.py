@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from cvfs.errors import CvfsError
 from cvfs.hashes import ContentHash
+from cvfs.kernel.mounts import InUse
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory
 from cvfs_server.transaction.client import end_process, is_client, shown_root, start_client
-from cvfs_server.transaction.kernel import InUse
 from cvfs_server.transaction.layout import Layout
 from cvfs_server.transaction.surroundings import Here, KeptBy
 from cvfs_server.transaction.union import Union

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from cvfs.errors import MountError
-from cvfs_server.transaction import kernel
-from cvfs_server.transaction.kernel import InUse, MountPoint
+from cvfs.kernel import namespaces
+from cvfs.kernel.mount_table import MountEntry, find_mount
+from cvfs.kernel.mounts import InUse
 
 Work = Callable[[], None]
 _DEADLINE = 60.0
@@ -24,7 +25,7 @@ class Surroundings(Protocol):
     def run(self, work: Work) -> None:
         """Do some work there. Raises MountError, InUse."""
 
-    def mounted_at(self, place: str) -> MountPoint | None:
+    def mounted_at(self, place: str) -> MountEntry | None:
         """What is mounted at a place there."""
 
 
@@ -36,9 +37,9 @@ class Here:
         """Do it."""
         work()
 
-    def mounted_at(self, place: str) -> MountPoint | None:
+    def mounted_at(self, place: str) -> MountEntry | None:
         """What is mounted there."""
-        return kernel.mounted_at(place)
+        return find_mount(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +58,16 @@ class KeptBy:
         os.close(writer)
         _await(child, reader, self.pid)
 
-    def mounted_at(self, place: str) -> MountPoint | None:
+    def mounted_at(self, place: str) -> MountEntry | None:
         """What is mounted there; nothing if that process is gone."""
-        return kernel.mounted_at(place, self.pid)
+        return find_mount(place, self.pid)
 
 
 def _work_inside(pid: int, work: Work, writer: int) -> NoReturn:
     """The child: never returns into the caller's code."""
     report = b"ended"
     try:
-        kernel.join(pid)
+        namespaces.join(pid)
         work()
         report = b""
     except MountError as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from cvfs.errors import CvfsError, Locked, MountError, StoreFull, UsageError
 from cvfs.hashes import ContentHash
+from cvfs.kernel.mounts import InUse, may_mount
 from cvfs_server.hooks import run_hook
 from cvfs_server.lock import publisher_lock
 from cvfs_server.publication import PublishOptions, PublishReport
@@ -23,7 +24,6 @@ from cvfs_server.settings import RepositorySettings, load_settings
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory, no_link
 from cvfs_server.tags.branches import checked_out
-from cvfs_server.transaction.kernel import InUse, may_mount
 from cvfs_server.transaction.layers import clear_layers, make_layers
 from cvfs_server.transaction.layout import Layout
 from cvfs_server.transaction.record import (

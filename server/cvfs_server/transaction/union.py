@@ -9,8 +9,8 @@ import os
 from dataclasses import dataclass
 
 from cvfs.errors import MountError
+from cvfs.kernel import mounts
 from cvfs_server.state import make_directory
-from cvfs_server.transaction import kernel
 from cvfs_server.transaction.layout import Layout
 from cvfs_server.transaction.surroundings import KeptBy, Surroundings
 
@@ -48,7 +48,7 @@ class Union:
         def work() -> None:
             if apart:
                 _make_room(layout.union)
-            kernel.mount("overlay", layout.union, options, writable=writable)
+            mounts.mount("overlay", layout.union, "overlay", 0 if writable else mounts.MS_RDONLY, options)
 
         if not apart:
             make_directory(layout.union)
@@ -56,13 +56,13 @@ class Union:
 
     def set_writable(self, *, writable: bool) -> None:
         """Allow or forbid editing. Raises InUse if somebody has a file open for writing, MountError."""
-        self.where.run(lambda: kernel.remount(self.layout.union, writable=writable))
+        self.where.run(lambda: mounts.remount(self.layout.union, writable=writable))
 
     def unmount(self, *, lazy: bool = False) -> None:
         """Take everything away that is there; the layers stay. Raises InUse, MountError."""
         for place, kind in ((self.layout.union, "overlay"), (self.layout.lower, "fuse")):
             while self._type_at(place).startswith(kind):
-                self.where.run(functools.partial(kernel.unmount, place, lazy=lazy))
+                self.where.run(functools.partial(mounts.unmount, place, lazy=lazy))
 
     def _type_at(self, place: str) -> str:
         found = self.where.mounted_at(place)
@@ -78,14 +78,14 @@ def _make_room(place: str) -> None:
     links = {entry: os.readlink(f"{above}/{entry}") for entry in neighbours if os.path.islink(f"{above}/{entry}")}
     covered = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        kernel.mount("tmpfs", above, "mode=755,size=64k", writable=True)
+        mounts.mount("tmpfs", above, "tmpfs", 0, "mode=755,size=64k")
         os.mkdir(place)
         for entry, target in links.items():
             os.symlink(target, f"{above}/{entry}")
         for entry in neighbours:
             if entry not in links and os.path.isdir(f"/proc/self/fd/{covered}/{entry}"):
                 os.mkdir(f"{above}/{entry}")
-                kernel.bind(f"/proc/self/fd/{covered}/{entry}", f"{above}/{entry}")
+                mounts.bind(f"/proc/self/fd/{covered}/{entry}", f"{above}/{entry}")
     except OSError as error:
         raise MountError(f"cannot make room for {place}: {error.strerror}") from error
     finally:

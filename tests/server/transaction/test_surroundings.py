@@ -5,8 +5,8 @@ import subprocess
 import pytest
 
 from cvfs.errors import MountError
-from cvfs_server.transaction import kernel
-from cvfs_server.transaction.kernel import InUse
+from cvfs.kernel import mounts
+from cvfs.kernel.mounts import InUse
 from cvfs_server.transaction.surroundings import Here, KeptBy
 
 
@@ -27,10 +27,11 @@ def refuse(error):
 
 def test_mounts_are_seen_there_only(kept, tmp_path):
     place = str(tmp_path)
-    kept.run(lambda: kernel.mount("tmpfs", place, "size=64k", writable=False))
-    assert kept.mounted_at(place) == ("tmpfs", False)
+    kept.run(lambda: mounts.mount("tmpfs", place, "tmpfs", mounts.MS_RDONLY, "size=64k"))
+    found = kept.mounted_at(place)
+    assert (found.type, found.is_writable) == ("tmpfs", False)
     assert Here().mounted_at(place) is None
-    kept.run(lambda: kernel.unmount(place))
+    kept.run(lambda: mounts.unmount(place))
     assert kept.mounted_at(place) is None
 
 
