@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import cvfs.client.configuration_sources
 import cvfs.client.settings
-import cvfs_tools.configuration_sources
 from cvfs.client.settings.known import KNOWN, Effect, known_parameter
 
 PARTS = Path(cvfs.client.settings.__file__).parent
@@ -15,7 +15,7 @@ READ = re.compile(r'"((?:CVMFS|CVFS|X509)_[A-Z0-9_]+)"')
 
 def source_of(part: str) -> str:
     if part == "configuration_sources":
-        return Path(cvfs_tools.configuration_sources.__file__).read_text()
+        return Path(cvfs.client.configuration_sources.__file__).read_text()
     return (PARTS / f"{part}.py").read_text()
 
 

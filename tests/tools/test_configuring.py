@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cvfs.client import configuration_sources
+from cvfs.client.configuration_sources import Sources, etc_directory, settings_of
 from cvfs.client.settings.network import NetworkSettings
 from cvfs.client.settings.script import Value
 from cvfs.client.settings.tree import Configuration, Copy
-from cvfs_tools import configuration_checks, configuration_sources
-from cvfs_tools.configuration_sources import Sources, etc_directory, settings_of
+from cvfs_tools import configuration_checks
 from cvfs_tools.cvfs_command import main
 from cvfs_tools.server_checks import Way, unreachable_ways, ways
 

@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from cvfs.client.configuration_sources import PREFIXES, check_mountable, settings_of, with_places
 from cvfs.client.settings import Settings
 from cvfs.client.settings.known import Effect, known_parameter
 from cvfs.client.settings.places import files_named
@@ -12,7 +13,6 @@ from cvfs.client.settings.tree import CONFIG_REPOSITORY, Configuration
 from cvfs.client.trust_anchors import key_files, read_key
 from cvfs.errors import CvfsError
 from cvfs.store.proxies import shown
-from cvfs_tools.configuration_sources import PREFIXES, check_mountable, settings_of, with_places
 from cvfs_tools.server_checks import Way, unreachable_ways
 
 _FUSE = "/dev/fuse"

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from cvfs.client.configuration_sources import PREFIXES, Sources, settings_of, tell_warnings
 from cvfs.client.settings.known import KNOWN
 from cvfs.client.settings.tree import Configuration
 from cvfs.errors import CvfsError, UsageError
 from cvfs_tools.configuration_checks import Findings, check_machine, check_repository, error
-from cvfs_tools.configuration_sources import PREFIXES, Sources, settings_of, tell_warnings
 from cvfs_tools.repository_options import sources
 from cvfs_tools.running import write_line
 

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from cvfs.client.configuration_sources import Sources
 from cvfs.client.control import AS_JSON, AS_LINES, ask, socket_path
 from cvfs.client.presentation import CONTROL_ATTRIBUTE
 from cvfs.client.settings.tree import DEFAULT_MOUNT_DIR
 from cvfs.errors import CvfsError, MountError, UsageError
 from cvfs.fuse import mount_points
 from cvfs.kernel import mount_table
-from cvfs_tools.configuration_sources import Sources
 from cvfs_tools.repository_options import etc_of_group
 
 Found = TypeVar("Found")

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from cvfs.client.configuration_sources import Sources
 from cvfs.client.observe.state import hit_rate
 from cvfs.errors import CvfsError, MountError, UsageError
 from cvfs.kernel import mount_table
-from cvfs_tools.configuration_sources import Sources
 from cvfs_tools.mounts import Running, pid_of, place_of, running_mounts, state_of, within_deadline
 from cvfs_tools.repository_options import etc_of_group
 from cvfs_tools.running import write_line

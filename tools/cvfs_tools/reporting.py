@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import click
 
 from cvfs import __version__
+from cvfs.client.configuration_sources import etc_directory
 from cvfs.client.control import AS_LINES
 from cvfs.errors import CvfsError, UsageError
-from cvfs_tools.configuration_sources import etc_directory
 from cvfs_tools.mounts import Running, control_socket, converse, running_mounts
 from cvfs_tools.repository_options import etc_of_group
 from cvfs_tools.running import write_line

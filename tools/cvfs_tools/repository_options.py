@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 import click
 
+from cvfs.client.configuration_sources import PREFIXES, Sources, check_mountable, settings_of, tell_warnings
 from cvfs.client.settings import Settings
 from cvfs.errors import UsageError
-from cvfs_tools.configuration_sources import PREFIXES, Sources, check_mountable, settings_of, tell_warnings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
