@@ -131,7 +131,3 @@ def main() -> None:
         update_copy(settings_from(fqrn, parameters))
     except (CvfsError, OSError) as error:
         sys.stdout.write(" ".join(str(error).split()))
-
-
-if __name__ == "__main__":
-    main()

@@ -32,7 +32,3 @@ def _evaluate(script: str, urls: list[str]) -> list[str]:
 
     file = PACFile(script)
     return [str(file.find_proxy_for_url(url, urlsplit(url).hostname or ""))[:_LONGEST_ANSWER] for url in urls]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

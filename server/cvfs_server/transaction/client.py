@@ -9,18 +9,17 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import time
 
 from cvfs.errors import MountError, StoreFull
 from cvfs.hashes import ContentHash
+from cvfs.interpreter import python
 from cvfs.kernel.mount_table import find_mount
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory, no_link, read_state, write_state
 from cvfs_server.transaction.layout import Layout
 
-_COMMAND = (sys.executable, "-c", "import sys; from cvfs_tools.cvfs_command import main; main(prog_name='cvfs')")
 _OWN_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "--propagation", "private", "--")
 _PREFIXES = ("CVMFS_", "CVFS_")
 _READY_WITHIN = 60.0
@@ -41,17 +40,18 @@ def start_client(site: Site, settings: RepositorySettings, layout: Layout, root:
         make_directory(place)
     write_state(layout.client_local, _local_text(root, apart=apart))
     files = f"config={_configuration(site, settings, layout)}:{layout.client_local}"
-    command = [*(_OWN_NAMESPACE if apart else ()), *_COMMAND, "mount", layout.fqrn, layout.lower, "-f", "-o", files]
+    apart_from_all = _OWN_NAMESPACE if apart else ()
+    mount = ("mount", layout.fqrn, layout.lower, "-f", "-o", files)
     # Whatever the user's environment says is meant for mounts of his own.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}
     with open(layout.client_log, "w+b", opener=no_link) as log:
         try:
             process = subprocess.Popen(
-                command,
+                [*apart_from_all, *python("cvfs_tools.cvfs_command"), *mount],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=environment,
                 cwd="/",
                 start_new_session=True,
             )
