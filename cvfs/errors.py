@@ -9,7 +9,7 @@
     │   ├── Unreachable          fail over
     │   └── StoreFull            serve without keeping
     └── PathError            the request is at fault: another path, name, parameter or state is needed
-        ├── NotFound, NotADirectory, IsADirectory, NotALink, NoSuchAttribute, ReadOnly
+        ├── NotFound, NotADirectory, IsADirectory, NotALink, TooManyLinks, NoSuchAttribute, ReadOnly
         ├── Unpublishable        an entry of a source tree cannot be published faithfully
         ├── Locked               somebody else holds the repository
         ├── Conflict             somebody else published something different at the same paths
@@ -17,7 +17,8 @@
         └── UsageError           a parameter or an argument makes no sense
 
 Each class carries the `errno` that the kernel is told and the `exit_status` of a command. The message is one line: what
-failed, where, what to do.
+failed, where, what to do. What a path can be at fault for is also the OSError that a file system raises: code that knows
+files only understands it. What the network or a server is at fault for is none: "not reachable" never passes for "absent".
 """
 
 import enum
@@ -47,6 +48,9 @@ class TrustError(CvfsError):
         super().__init__(f"{step}: {message}")
         self.step = step
         self.reason = message
+
+    def __reduce__(self) -> tuple[type["TrustError"], tuple[str, str]]:
+        return type(self), (self.step, self.reason)
 
 
 class StoreError(CvfsError):
@@ -94,37 +98,43 @@ class PathError(CvfsError):
     exit_status = 2
 
 
-class NotFound(PathError):
+class NotFound(PathError, FileNotFoundError):
     """No such file or directory."""
 
     errno = errno.ENOENT
 
 
-class NotADirectory(PathError):
+class NotADirectory(PathError, NotADirectoryError):
     """A directory is needed."""
 
     errno = errno.ENOTDIR
 
 
-class IsADirectory(PathError):
+class IsADirectory(PathError, IsADirectoryError):
     """Anything but a directory is needed."""
 
     errno = errno.EISDIR
 
 
-class NotALink(PathError):
+class NotALink(PathError, OSError):
     """A symbolic link is needed."""
 
     errno = errno.EINVAL
 
 
-class NoSuchAttribute(PathError):
+class TooManyLinks(PathError, OSError):
+    """Symbolic links that lead in a circle, or nearly."""
+
+    errno = errno.ELOOP
+
+
+class NoSuchAttribute(PathError, OSError):
     """No extended attribute of this name."""
 
     errno = errno.ENODATA
 
 
-class ReadOnly(PathError):
+class ReadOnly(PathError, OSError):
     """A published tree cannot be changed through its mount."""
 
     errno = errno.EROFS
