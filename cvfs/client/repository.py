@@ -19,9 +19,10 @@ from typing import Self
 from cvfs.catalog.reader import Catalog, NestedCatalog
 from cvfs.catalog.tree import CatalogTree
 from cvfs.client.cache.base import Cache
-from cvfs.client.content import Piece, chunked, pieces_between, whole
+from cvfs.client.content import Piece, chunked, whole
 from cvfs.client.data_plane import DataPlane, connect
 from cvfs.client.manifest_fetch import Revision, fetch_revision
+from cvfs.client.published_file import PublishedFile
 from cvfs.client.settings import Settings, settings_for_url
 from cvfs.client.snapshot_tree import SnapshotTree
 from cvfs.errors import FormatError, IsADirectory, NotADirectory, NotALink, NotFound, StoreFull
@@ -33,7 +34,6 @@ from cvfs.store.base import Contents, Wanted
 log = logging.getLogger(__name__)
 
 Path = str | bytes
-_OPEN_PIECES = 4
 
 
 class Catalogs:
@@ -252,53 +252,7 @@ class Repository:
             raise IsADirectory(f"{_shown(where)}: is a directory")
         if not entry.is_regular:
             raise NotFound(f"{_shown(where)}: not a regular file")
-        return io.BufferedReader(_RepositoryFile(self.contents_of(entry), self.pieces(where, entry), entry.size), 2**17)
-
-
-class _RepositoryFile(io.RawIOBase):
-    """A published file as a raw stream. Keeps the last few objects open."""
-
-    def __init__(self, contents: Contents, pieces: tuple[Piece, ...], size: int) -> None:
-        self._contents = contents
-        self._pieces = pieces
-        self._size = size
-        self._position = 0
-        self._open: dict[int, int] = {}
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"cannot seek to {base + offset}")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        count = min(len(buffer), self._size - self._position)
-        if count <= 0:
-            return 0
-        piece = pieces_between(self._pieces, self._position, self._position + 1)[0]
-        inside = self._position - piece.offset
-        done = os.preadv(self._descriptor(piece), [memoryview(buffer)[: min(count, piece.size - inside)]], inside)
-        self._position += done
-        return done
-
-    def close(self) -> None:
-        while self._open:
-            os.close(self._open.popitem()[1])
-        super().close()
-
-    def _descriptor(self, piece: Piece) -> int:
-        if piece.offset not in self._open:
-            while len(self._open) >= _OPEN_PIECES:
-                os.close(self._open.pop(next(iter(self._open))))
-            self._open[piece.offset] = self._contents.open(piece.wanted)
-        return self._open[piece.offset]
+        return io.BufferedReader(PublishedFile(self.contents_of(entry), self.pieces(where, entry), entry.size), 2**17)
 
 
 def _shown(path: bytes) -> str:
