@@ -8,6 +8,8 @@ from cvfs_tools.running import Verbs
 VERBS = {
     "mount": "mounting.mount",
     "umount": "mounting.umount",
+    "service": "service.service",
+    "setup": "setup.command.setup",
     "stat": "observing.stat",
     "probe": "observing.probe",
     "status": "observing.status",

@@ -1,0 +1,101 @@
+"""`cvfs service` without a mount: what it refuses, what it tries again, how it ends; and what it reads in the mount table."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+from processes import CVFS, ENVIRONMENT
+
+from cvfs_tools.service import Kept, propagates
+
+FQRN = "sw.example.org"
+PLAIN = {name: text for name, text in ENVIRONMENT.items() if not name.startswith(("CVMFS_", "CVFS_"))}
+
+ROOT = b"21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
+VOLUME = b"40 21 254:0 /cvmfs /cvmfs rw,relatime %s- ext4 /dev/vda rw\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "place", "expected"),
+    [
+        (ROOT, b"/cvmfs", True),
+        (ROOT.replace(b"shared:1 ", b""), b"/cvmfs", False),
+        (ROOT.replace(b"shared:1", b"master:1"), b"/cvmfs", False),
+        (ROOT + VOLUME % b"shared:7 master:1 ", b"/cvmfs", True),
+        (ROOT + VOLUME % b"", b"/cvmfs", False),
+        (ROOT + VOLUME % b"", b"/cvmfs/deeper", False),
+        (ROOT + VOLUME % b"", b"/cvmfs2", True),
+        (ROOT + VOLUME % b"" + VOLUME % b"shared:9 ", b"/cvmfs", True),
+        (ROOT + (VOLUME % b"").replace(b" /cvmfs rw", rb" /my\040mounts rw"), b"/my mounts", False),
+        (b"", b"/cvmfs", False),
+    ],
+)
+def test_whether_others_see_what_is_mounted(table, place, expected):
+    assert propagates(table, place) is expected
+
+
+def test_pauses_grow_and_begin_anew_after_a_good_while():
+    kept, now, pauses = Kept(FQRN, f"/cvmfs/{FQRN}"), 1000.0, []
+    for _ in range(8):
+        kept.begun = now
+        pauses.append(kept.ended(now + 0.1))
+        now = kept.due
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    kept.begun = now
+    assert kept.ended(now + 61) == 1
+    assert (kept.pid, kept.due) == (0, now + 62)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts the service in surroundings where nothing is configured but what is given."""
+    started = []
+
+    def service(**variables):
+        environment = PLAIN | {"CVFS_ETC": str(tmp_path), "CVMFS_CACHE_BASE": str(tmp_path / "cache")} | variables
+        environment["CVMFS_MOUNT_DIR"] = str(tmp_path / "mounts")
+        command = [*CVFS, "service"]
+        started.append(
+            subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+        )
+        return started[-1]
+
+    yield service
+    for process in started:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+def test_without_repositories_it_says_what_to_set(start):
+    process = start()
+    assert process.communicate(timeout=60)[1] == (
+        "cvfs: no repository to mount: set CVMFS_REPOSITORIES, names with commas between\n"
+    )
+    assert process.returncode == 2
+
+
+def test_what_nobody_can_mount_ends_it_with_the_status_of_the_mount(start):
+    process = start(CVMFS_REPOSITORIES=FQRN)
+    log = process.communicate(timeout=60)[1]
+    assert f"cvfs: {FQRN}: no server known, set CVMFS_SERVER_URL" in log
+    assert f"cvfs service: {FQRN} cannot be mounted here (exit status 2), the service ends\n" in log
+    assert process.returncode == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_may_pass_is_tried_again_until_a_signal_comes(start, number, tmp_path, fixture_repository):
+    published = fixture_repository("tiny.example.org")
+    process = start(
+        CVMFS_REPOSITORIES="tiny.example.org,tiny.example.org",
+        CVMFS_SERVER_URL=f"file://{tmp_path}/nothing",
+        CVMFS_PUBLIC_KEY=str(published.public_key),
+    )
+    lines = []
+    while not lines or "once more in 1 s" not in lines[-1]:
+        lines.append(process.stderr.readline())
+        assert lines[-1], lines
+    assert sum("mounting tiny.example.org" in line for line in lines) == 1
+    assert "ended with exit status 34, once more in 1 s" in lines[-1]
+    os.kill(process.pid, number)
+    assert process.wait(60) == 0
