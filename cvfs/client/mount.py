@@ -15,6 +15,7 @@ from cvfs.client import reload
 from cvfs.client.config_watch import ConfigWatch
 from cvfs.client.control import ControlServer, socket_path
 from cvfs.client.identity import acting_for, become, identity, user_number
+from cvfs.client.mount_options import mount_options
 from cvfs.client.observe.latency import Latencies
 from cvfs.client.observe.logs import Logs
 from cvfs.client.observe.metrics import MetricsFile
@@ -57,7 +58,8 @@ class AlreadyMounted(PathError):
 class Mount:
     """One repository at one mount point. `start`, then `serve` until somebody unmounts it.
 
-    `abandoned` tells that it ended without being unmounted.
+    `descriptor` is the device of a mount that was made already, maybe in another namespace: it is served, and who made it
+    takes it away. `abandoned` tells that it ended without being unmounted.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Mount:
         logs: Logs | None = None,
         watchdog: Watchdog | None = None,
         reread: Reread | None = None,
+        descriptor: int | None = None,
     ) -> None:
         # The process of a mount leaves its working directory.
         self.settings = settings.with_absolute_places()
@@ -76,6 +79,7 @@ class Mount:
         self._watchdog = watchdog
         self.abandoned = False
         self._allow_other = allow_other
+        self._descriptor = descriptor
         self._logs = logs or Logs(settings.fqrn, settings.mount.logs)
         self._reread = reread
         self._reader = Reader(OpenFiles(settings.view.open_objects, _open_bytes(settings.cache.quota)))
@@ -86,7 +90,8 @@ class Mount:
 
     def start(self) -> None:
         """Open the repository, mount, start the threads. Raises CvfsError; then nothing is mounted."""
-        prepare_mountpoint(self.mountpoint)
+        if self._descriptor is None:
+            prepare_mountpoint(self.mountpoint)
         control = self._socket_path()
         chosen = identity(self.settings.mount.process)
         with contextlib.ExitStack() as on_failure:
@@ -96,9 +101,7 @@ class Mount:
                 stable = open_stable_inodes(self.settings)
                 view = view_of(self.settings, self._observation(), chosen)
                 self._volume = Volume(repository, view, self._reader, stable)
-            descriptor = mount_points.mount(self.mountpoint, self._options(chosen))
-            on_failure.callback(mount_points.unmount, self.mountpoint, lazy=True)
-            self._channel = device.Channel.open(descriptor)
+            self._channel = device.Channel.open(self._mount(chosen, on_failure))
             on_failure.callback(self._channel.close)
             become(chosen)
             self._server = Server(self._watched(), self._channel, self._server_settings())
@@ -109,6 +112,15 @@ class Mount:
             self._control.start()
             on_failure.pop_all()
         self._start_threads()
+
+    def _mount(self, owner: tuple[int, int] | None, on_failure: contextlib.ExitStack) -> int:
+        """The descriptor of the device."""
+        if self._descriptor is not None:
+            return self._descriptor
+        options = mount_options(self.settings, owner, allow_other=self._allow_other)
+        descriptor = mount_points.mount(self.mountpoint, options)
+        on_failure.callback(mount_points.unmount, self.mountpoint, lazy=True)
+        return descriptor
 
     def _control_server(self, path: str) -> ControlServer:
         owner = self.settings.mount.talk_owner
@@ -164,11 +176,14 @@ class Mount:
         return ready
 
     def unmount(self) -> None:
-        """Detach the mount point; `serve` returns when the last user is gone.
+        """Detach the mount point; `serve` returns when the last user is gone, at once if somebody else made the mount.
 
         Where that is refused, `serve` returns at once and the mount point is left to the watchdog: who gave up root's
         rights depends on a helper.
         """
+        if self._descriptor is not None:
+            self._server.stop()
+            return
         try:
             mount_points.unmount(self.mountpoint, lazy=True)
         except MountError as error:
@@ -222,17 +237,6 @@ class Mount:
             requests=lambda: self._server.counters(),  # noqa: PLW0108  # there is no server yet
             io_errors=lambda: self._server.io_errors(),  # noqa: PLW0108
             highest_inode=lambda: self._volume.highest_inode(),  # noqa: PLW0108
-        )
-
-    def _options(self, owner: tuple[int, int] | None) -> mount_points.MountOptions:
-        allow_other = self._allow_other or os.geteuid() == 0
-        return mount_points.MountOptions(
-            self.settings.fqrn,
-            allow_other=allow_other,
-            default_permissions=self.settings.view.check_permissions,
-            owner=owner,
-            suid=self.settings.view.suid,
-            read_write=self.settings.view.read_write,
         )
 
     def _server_settings(self) -> ServerSettings:

@@ -43,8 +43,12 @@ def run(
     allow_other: bool = False,
     reread: Reread | None = None,
     on_start: Callable[[Mount], None] = lambda _: None,
+    descriptor: int | None = None,
 ) -> None:
-    """Mount, call `on_start`, and serve until SIGTERM, SIGINT or an unmount. Raises CvfsError; then nothing is mounted."""
+    """Mount, call `on_start`, and serve until SIGTERM, SIGINT or an unmount. Raises CvfsError; then nothing is mounted.
+
+    With the `descriptor` of a device what somebody else has mounted is served.
+    """
     settings = settings.with_absolute_places()
     logs = Logs(settings.fqrn, settings.mount.logs)
     with contextlib.ExitStack() as at_end:
@@ -53,7 +57,15 @@ def run(
         obey(settings.mount.process)
         watchdog = start_watchdog(settings, mountpoint)
         again = _from(os.getcwd(), reread) if reread else None
-        mount = Mount(settings, mountpoint, allow_other=allow_other, logs=logs, watchdog=watchdog, reread=again)
+        mount = Mount(
+            settings,
+            mountpoint,
+            allow_other=allow_other,
+            logs=logs,
+            watchdog=watchdog,
+            reread=again,
+            descriptor=descriptor,
+        )
         if watchdog:
             at_end.callback(_dismiss, watchdog, mount)
         mount.start()
