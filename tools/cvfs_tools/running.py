@@ -43,7 +43,7 @@ class Verbs(Group):
         place = self.verbs.get(cmd_name)
         if place is None:
             return None
-        module, _, function = place.partition(".")
+        module, _, function = place.rpartition(".")
         command: click.Command = getattr(import_module(f"cvfs_tools.{module}"), function)
         return command
 

@@ -1,0 +1,35 @@
+"""Where the commands of cvfs are, as units, maps and mount(8) shall call them; it makes steps and does none.
+
+They may come from a package, a virtual environment or the single file: what is written into the system names them by
+their absolute paths.
+"""
+
+import os
+import shlex
+
+from cvfs import interpreter
+from cvfs_tools.setup.plan import File, Link, Section, Step
+
+HELPERS = "/usr/sbin"
+"""Where mount(8) looks for `mount.<type>`; /sbin is the same directory or is searched as well."""
+
+_SCRIPT = '#!/bin/sh\n# Made by cvfs setup: mount(8) looks for its helpers here.\nexec {words} "$@"\n'
+
+
+def words(program: str, directory: str | None = None) -> list[str]:
+    """The words that start a program; `directory` is where it will be installed if not here."""
+    return [os.path.join(directory, program)] if directory else interpreter.command(program)
+
+
+def helpers(directory: str | None = None, *, as_cvmfs: bool = False) -> Section:
+    """What mount(8) calls for `-t cvfs`, and for `-t cvmfs` where the original is not installed."""
+    kinds = ("cvfs", "cvmfs") if as_cvmfs else ("cvfs",)
+    found = words("mount.cvfs", directory)
+    return Section("helpers", tuple(step for kind in kinds for step in _helper(f"{HELPERS}/mount.{kind}", found)))
+
+
+def _helper(place: str, found: list[str]) -> list[Step]:
+    if len(found) > 1:
+        return [File(place, _SCRIPT.format(words=shlex.join(found)).encode(), 0o755)]
+    is_there = os.path.dirname(found[0]) in (HELPERS, "/sbin") and os.path.basename(found[0]) == os.path.basename(place)
+    return [] if is_there else [Link(place, found[0])]
