@@ -68,8 +68,7 @@ class RepositoryReader:
         return f"<{type(self).__name__} {self.request.repository}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        pinned = str(self._revision.root_hash) if self._revision else None
-        return shared_reader, (self.request, pinned)
+        return shared_reader, (self.request, self.pinned)
 
     @property
     def is_closed(self) -> bool:
@@ -87,6 +86,11 @@ class RepositoryReader:
     def revision(self) -> int:
         """The number of the revision."""
         return self.repository.number
+
+    @property
+    def pinned(self) -> str | None:
+        """The root hash that is shown, None as long as nothing was asked for. Asks nobody."""
+        return str(self._revision.root_hash) if self._revision else None
 
     @property
     def root_hash(self) -> str:
