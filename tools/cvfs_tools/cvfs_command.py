@@ -29,6 +29,7 @@ VERBS = {
     "cache": "caching.cache",
     "preload": "preloading.preload",
     "trust": "trusting.trust",
+    "completion": "completing.completion",
 }
 """Each verb, and the function in this package that does it."""
 

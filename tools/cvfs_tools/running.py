@@ -9,8 +9,10 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from cvfs.errors import CvfsError
+from cvfs_tools.completing import make_complete
 
 
 class Group(click.Group):
@@ -39,13 +41,18 @@ class Verbs(Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb, None for a name that means nothing."""
-        del ctx
         place = self.verbs.get(cmd_name)
         if place is None:
             return None
         module, _, function = place.rpartition(".")
         command: click.Command = getattr(import_module(f"cvfs_tools.{module}"), function)
-        return command
+        # A shell asks what a parameter can be.
+        return make_complete(command) if ctx.resilient_parsing else command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names only: for their help texts all verbs would be imported, at each press of a key."""
+        names = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @contextlib.contextmanager

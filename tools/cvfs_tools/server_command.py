@@ -38,6 +38,7 @@ VERBS = {
     "umount": "transacting.umount",
     "check": "checking.check",
     "gc": "collecting.gc",
+    "completion": "completing.completion",
 }
 
 
