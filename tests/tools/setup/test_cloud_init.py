@@ -1,34 +1,28 @@
 """What a site wants of its machines, as a document that cloud-init understands: read back as cloud-init reads it."""
 
 import base64
-import shlex
+from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvfs.client.settings.files import read_files
-from cvfs.errors import UsageError
+from cvfs.client.configuration_sources import Sources
+from cvfs_tools.cvfs_command import main
 from cvfs_tools.setup.cloud_config import CloudConfig
-from cvfs_tools.setup.cloud_init import (
-    STYLES,
-    Contextualisation,
-    Installation,
-    hook,
-    key_file,
-    other_file,
-)
+from cvfs_tools.setup.cloud_init import Contextualisation, Installation, hook
 from cvfs_tools.setup.plan import File
+from cvfs_tools.setup.site_files import Site
 
-WANTED = Contextualisation(
+SITE = Site(
     ("sw.example.org", "data.example.org"),
-    {
-        "CVMFS_SERVER_URL": "http://a.example.org/cvmfs/@fqrn@;http://b.example.org/cvmfs/@fqrn@",
-        "CVMFS_HTTP_PROXY": "http://squid:3128|http://squid2:3128;DIRECT",
-        "CVMFS_QUOTA_LIMIT": "4000",
-    },
+    "http://squid:3128|http://squid2:3128;DIRECT",
+    "http://a.example.org/cvmfs/@fqrn@;http://b.example.org/cvmfs/@fqrn@",
+    4000,
 )
+ONE = Site(("sw.example.org",))
 
 
 def read(text):
@@ -49,7 +43,7 @@ def written(document):
 
 def test_a_document_for_people_to_read():
     assert (
-        Contextualisation(("sw.example.org",), {"CVMFS_HTTP_PROXY": "http://squid:3128;DIRECT"}).document()
+        Contextualisation(Site(("sw.example.org",), "http://squid:3128;DIRECT")).document()
         == """\
 #cloud-config
 # sw.example.org below /cvmfs, by `cvfs setup --cloud-init --parent`
@@ -66,7 +60,6 @@ runcmd:
   - ["python3", "-m", "venv", "/opt/cvfs"]
   - ["/opt/cvfs/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "cvfs"]
   - ["ln", "-sf", "/opt/cvfs/bin/cvfs", "/opt/cvfs/bin/cvfs-server", "/usr/local/bin/"]
-  - ["ln", "-sf", "/opt/cvfs/bin/mount.cvfs", "/sbin/mount.cvfs"]
   - ["cvfs", "setup", "--parent"]
   - ["cvfs", "probe"]
 """
@@ -74,18 +67,26 @@ runcmd:
 
 
 def test_the_configuration_is_what_the_client_reads(tmp_path):
-    mode, text = written(read(WANTED.document()))["/etc/cvmfs/default.local"]
-    (tmp_path / "default.local").write_bytes(text)
-    values = read_files((str(tmp_path / "default.local"),), {}, {})
-    expected = {"CVMFS_REPOSITORIES": "sw.example.org,data.example.org", **WANTED.parameters}
-    assert mode == 0o644
-    assert {name: value.text for name, value in values.items()} == expected
-    assert shlex.split(text.decode()) == [f"{name}={value}" for name, value in expected.items()]
+    document = Contextualisation(SITE, parameters={"CVMFS_TIMEOUT": "3", "CVFS_X": "it's $HOME"}).document()
+    for place, (_mode, content) in written(read(document)).items():
+        path = tmp_path / Path(place).relative_to("/etc/cvmfs")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    configuration = Sources(etc=str(tmp_path)).configuration("sw.example.org")
+    expected = {
+        "CVMFS_REPOSITORIES": "sw.example.org,data.example.org",
+        "CVMFS_SERVER_URL": "http://a.example.org/cvmfs/@fqrn@;http://b.example.org/cvmfs/@fqrn@",
+        "CVMFS_HTTP_PROXY": SITE.proxy,
+        "CVMFS_QUOTA_LIMIT": "4000",
+        "CVMFS_TIMEOUT": "3",
+        "CVFS_X": "it's $HOME",
+    }
+    assert {name: configuration.text(name) for name in expected} == expected
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", ["parent", "systemd", "fstab", "autofs"])
 def test_each_way_to_mount(style):
-    document = read(Contextualisation(("sw.example.org",), {}, style=style).document())
+    document = read(Contextualisation(ONE, style=style).document())
     assert ["cvfs", "setup", f"--{style}"] in document["runcmd"]
     assert ("autofs" in document["packages"]) == (style == "autofs")
 
@@ -104,7 +105,7 @@ def test_each_way_to_mount(style):
     ],
 )
 def test_how_the_program_comes_to_the_machine(installation, pip, packages):
-    document = read(Contextualisation(("sw.example.org",), {}, installation=installation).document())
+    document = read(Contextualisation(ONE, installation=installation).document())
     installing = [command for command in document["runcmd"] if "pip" in command]
     assert [command[command.index("install") + 3 :] for command in installing] == ([pip] if pip else [])
     assert document.get("packages") == packages
@@ -116,7 +117,7 @@ def test_hooks_run_before_everything_and_after_everything(tmp_path):
     (tmp_path / "disk.sh").write_text("#!/bin/sh\nmkfs /dev/vdb\n")
     (tmp_path / "job.py").write_bytes(b"#!/usr/bin/python3\nprint('\xc3\xa9')\n")
     wanted = Contextualisation(
-        ("sw.example.org",), {}, prologs=(hook(str(tmp_path / "disk.sh")),), epilogs=(hook(str(tmp_path / "job.py")),)
+        ONE, prologs=(hook(str(tmp_path / "disk.sh")),), epilogs=(hook(str(tmp_path / "job.py")),)
     )
     document = read(wanted.document())
     before, after = "/var/lib/cvfs/context/prolog-01-disk.sh", "/var/lib/cvfs/context/epilog-01-job.py"
@@ -127,59 +128,72 @@ def test_hooks_run_before_everything_and_after_everything(tmp_path):
     assert files[after] == (0o700, (tmp_path / "job.py").read_bytes())
 
 
-def test_keys_and_other_files_go_to_their_places(tmp_path, keychains):
+@pytest.fixture
+def run():
+    return lambda *words: CliRunner().invoke(main, ["setup", "--cloud-init", *map(str, words)], prog_name="cvfs")
+
+
+def test_what_the_command_line_says_arrives(tmp_path, keychains, run):
     pem = keychains("sw.example.org", "")["pub"]
     (tmp_path / "sw.example.org.pub").write_bytes(pem)
     (tmp_path / "conf").write_text("CVMFS_QUOTA_LIMIT=1\n")
+    (tmp_path / "hook").write_text("#!/bin/sh\n")
     place = "/etc/cvmfs/config.d/sw.example.org.conf"
-    files = (key_file(str(tmp_path / "sw.example.org.pub")), other_file(f"{place}={tmp_path}/conf"))
-    found = written(read(Contextualisation(("sw.example.org",), {}, files).document()))
+    said = run("sw.example.org", "--fstab", "-k", tmp_path / "sw.example.org.pub", "--file", f"{place}={tmp_path}/conf",
+               "-o", "CVMFS_TIMEOUT=3", "--prolog", tmp_path / "hook", "--epilog", tmp_path / "hook", "--package", "tcsh",
+               "--wheels", "http://mirror/w/", "--install", "cvfs==1", "--mount-dir", "/sw", "--as-cvmfs")  # fmt: skip
+    assert (said.exit_code, said.stderr) == (0, "")
+    document = read(said.stdout)
+    found = written(document)
     assert found["/etc/cvmfs/keys/sw.example.org.pub"] == (0o644, pem)
     assert found[place] == (0o644, b"CVMFS_QUOTA_LIMIT=1\n")
+    assert found["/etc/cvmfs/default.local"][1].splitlines()[-1] == b"CVMFS_TIMEOUT=3"
+    assert document["packages"] == ["python3-venv", "tcsh"]
+    assert document["runcmd"][3][-3:] == ["--find-links", "http://mirror/w/", "cvfs==1"]
+    assert ["cvfs", "setup", "--fstab", "--mount-dir", "/sw", "--as-cvmfs"] in document["runcmd"]
 
 
-def test_a_private_key_stays_where_it_is(tmp_path, keychains):
-    (tmp_path / "sw.example.org.pub").write_bytes(keychains("sw.example.org", "")["masterkey"])
-    with pytest.raises(UsageError, match="machines get the public key"):
-        key_file(str(tmp_path / "sw.example.org.pub"))
-
-
-def test_a_key_that_no_client_would_find(tmp_path, keychains):
-    (tmp_path / "key.pem").write_bytes(keychains("sw.example.org", "")["pub"])
-    with pytest.raises(UsageError, match=r"names end in \.pub"):
-        key_file(str(tmp_path / "key.pem"))
-
-
-@pytest.mark.parametrize(
-    "placed", ["/etc/x", "etc/x=/dev/null", "/etc/../x=f", "/etc/x/=f", "/etc/x=/nowhere", "/etc/x=/dev/null"]
-)
-def test_files_that_cannot_be_placed(placed):
-    with pytest.raises(UsageError):
-        other_file(placed)
-
-
-def test_a_hook_says_what_runs_it(tmp_path):
-    (tmp_path / "hook").write_text("echo\n")
-    with pytest.raises(UsageError, match="#!/bin/sh"):
-        hook(str(tmp_path / "hook"))
+def test_the_program_may_be_in_the_image(run):
+    document = read(run("sw.example.org", "--installed").stdout)
+    assert document["runcmd"] == ["set -e", ["cvfs", "setup", "--parent"], ["cvfs", "probe"]]
+    assert "packages" not in document
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("words", "message"),
     [
-        (Contextualisation((), {}), "no repository is named"),
-        (Contextualisation(("nodot",), {}), "'nodot' is not a repository name"),
-        (Contextualisation(("a.b",), {"HOME": "x"}), "HOME is no parameter"),
-        (Contextualisation(("a.b",), {"CVMFS_X\n": "x"}), "is no parameter"),
-        (Contextualisation(("a.b",), {"CVMFS_X": "it's"}), "CVMFS_X: the value"),
-        (Contextualisation(("a.b",), {"CVMFS_X": "a\nb"}), "CVMFS_X: the value"),
-        (Contextualisation(("a.b",), {}, prologs=(("a b", b"#!"),)), "a hook's file name"),
-        (Contextualisation(("a.b",), {}, (File("/x", b""), File("/x", b"y"))), "/x is given twice"),
+        ([], "no repository is named"),
+        (["nodot"], "'nodot' is not a repository name"),
+        (["a.b", "-o", "HOME=x"], "'HOME=x': not of the form CVMFS_NAME=value"),
+        (["a.b", "-o", "CVMFS_X"], "'CVMFS_X': not of the form"),
+        (["a.b", "-o", "CVMFS_X=a\nb"], "not of the form"),
+        (["a.b", "--prolog", "/nowhere"], "/nowhere: No such file"),
+        (["a.b", "--prolog", "{private}"], "does not begin with #!"),
+        (["a.b", "--prolog", "{odd}"], "a hook's file name has letters"),
+        (["a.b", "-k", "{private}"], "not a public key"),
+        (["a.b", "--file", "/etc/x"], "not of the form PLACE=FILE"),
+        (["a.b", "--file", "etc/x={private}"], "not of the form PLACE=FILE"),
+        (["a.b", "--file", "/etc/../x={private}"], "not of the form PLACE=FILE"),
+        (["a.b", "--file", "/etc/x=/dev/null"], "/dev/null: not a file"),
+        (["a.b", "--file", "/x={private}", "--file", "/x={private}"], "/x is given twice"),
+        (["a.b", "--installed", "--wheels", "http://x"], "--installed: nothing is installed then"),
+        (["a.b", "--dry-run"], "leave out --dry-run"),
+        (["a.b", "--bin", "/x"], "leave out --bin"),
     ],
 )
-def test_what_makes_no_sense_is_refused(wanted, message):
-    with pytest.raises(UsageError, match=message):
-        wanted.document()
+def test_what_makes_no_sense_is_refused(words, message, tmp_path, keychains, run):
+    (tmp_path / "private.pub").write_bytes(keychains("sw.example.org", "")["masterkey"])
+    (tmp_path / "odd one").write_text("#!/bin/sh\n")
+    places = {"private": tmp_path / "private.pub", "odd": tmp_path / "odd one"}
+    said = run(*(word.format(**places) for word in words))
+    assert said.exit_code != 0
+    assert (said.stdout, said.stderr.count("\n")) == ("", 1)
+    assert message in said.stderr
+
+
+def test_what_only_a_document_says_is_not_passed_over():
+    said = CliRunner().invoke(main, ["setup", "--dry-run", "a.b", "--epilog", "x"], prog_name="cvfs")
+    assert "--epilog says what comes into a document for cloud-init" in said.stderr
 
 
 @given(

@@ -7,26 +7,22 @@ mounted, and the site's own hooks before and after.
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cvfs.client.local_file import read_local
-from cvfs.errors import FormatError, UsageError
-from cvfs.format.fqrn import check_fqrn
-from cvfs.format.signature import load_public_key
+from cvfs.errors import UsageError
 from cvfs_tools.running import one_line
 from cvfs_tools.setup.cloud_config import CloudConfig
-from cvfs_tools.setup.plan import Command, File
+from cvfs_tools.setup.plan import Command, File, Lines
+from cvfs_tools.setup.site_files import Site, assignment, site_files
 
-STYLES = ("parent", "systemd", "fstab", "autofs")
 # More than this is refused by some clouds (EC2).
 MOST_USER_DATA = 16384
 
-_ETC = "/etc/cvmfs"
 _CONTEXT = "/var/lib/cvfs/context"
 _ENVIRONMENT = "/opt/cvfs"
 _MAX_FILE = 2**20
-_BARE = re.compile(r"[A-Za-z0-9/:._,@%+=-]*")
-_PARAMETER = re.compile(r"(CVMFS|CVFS)_[A-Z0-9_]+")
+_PARAMETER = re.compile(r"((?:CVMFS|CVFS)_[A-Z0-9_]+)=([^\x00-\x1f\x7f]*)")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -52,8 +48,6 @@ class Installation:
             (self.python, "-m", "venv", _ENVIRONMENT),
             (*pip, *only, self.requirement),
             ("ln", "-sf", f"{_ENVIRONMENT}/bin/cvfs", f"{_ENVIRONMENT}/bin/cvfs-server", "/usr/local/bin/"),
-            # Where mount(8) looks for it, and nowhere else.
-            ("ln", "-sf", f"{_ENVIRONMENT}/bin/mount.cvfs", "/sbin/mount.cvfs"),
         )
 
     def packages(self) -> tuple[str, ...]:
@@ -63,61 +57,54 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class Contextualisation:
-    """What a site wants. Hooks are scripts by name: `prologs` run before anything of cvfs, `epilogs` when it is mounted."""
+    """What a site wants. Hooks are scripts by name: `prologs` run before anything of cvfs, `epilogs` when it is mounted.
 
-    repositories: tuple[str, ...]
-    parameters: Mapping[str, str]
-    files: tuple[File, ...] = ()
+    `set_up` are more options for `cvfs setup` on the machine.
+    """
+
+    site: Site
     style: str = "parent"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[File, ...] = ()
     installation: Installation = Installation()
     packages: tuple[str, ...] = ()
     prologs: tuple[tuple[str, bytes], ...] = ()
     epilogs: tuple[tuple[str, bytes], ...] = ()
+    set_up: tuple[str, ...] = ()
 
     def document(self) -> str:
         """The `#cloud-config` document: user-data, vendor-data or a part of either. Raises UsageError."""
+        if not self.site.repositories:
+            raise UsageError(
+                "no repository is named: say which ones the machines are to mount, for instance sw.example.org"
+            )
         prologs = tuple(_hooks("prolog", self.prologs))
         epilogs = tuple(_hooks("epilog", self.epilogs))
-        files = (self._local_configuration(), *self.files, *prologs, *epilogs)
+        files = (*self._configuration(), *self.files, *prologs, *epilogs)
         _refuse_twice(file.place for file in files)
         commands: tuple[str | Command, ...] = (
             # cloud-init goes on after a command that fails; nothing here makes sense without the one before.
             "set -e",
             *((file.place,) for file in prologs),
             *self.installation.commands(),
-            ("cvfs", "setup", f"--{self.style}"),
+            ("cvfs", "setup", f"--{self.style}", *self.set_up),
             ("cvfs", "probe"),
             *((file.place,) for file in epilogs),
         )
-        title = f"{', '.join(self.repositories)} below /cvmfs, by `cvfs setup --cloud-init --{self.style}`"
+        title = f"{', '.join(self.site.repositories)} below /cvmfs, by `cvfs setup --cloud-init --{self.style}`"
         return CloudConfig(title, files, self._packages(), commands).serialise()
 
-    def _local_configuration(self) -> File:
-        if not self.repositories:
-            raise UsageError(
-                "no repository is named: say which ones the machines are to mount, for instance sw.example.org"
-            )
-        names = ",".join(check_fqrn(name) for name in self.repositories)
-        parameters = {"CVMFS_REPOSITORIES": names, **self.parameters}
-        lines = (f"{_parameter(name)}={_quoted(name, value)}\n" for name, value in parameters.items())
-        return File(f"{_ETC}/default.local", "".join(lines).encode())
+    def _configuration(self) -> tuple[File, ...]:
+        """What `cvfs setup` would write, were it run there."""
+        steps = site_files(self.site).steps
+        lines = [line for step in steps if isinstance(step, Lines) for line in step.lines]
+        lines += [assignment(name, value) for name, value in self.parameters.items()]
+        common = File(f"{self.site.etc}/default.local", b"".join(line + b"\n" for line in lines))
+        return (common, *(step for step in steps if isinstance(step, File)))
 
     def _packages(self) -> tuple[str, ...]:
         wanted = (*self.installation.packages(), *(("autofs",) if self.style == "autofs" else ()), *self.packages)
         return tuple(dict.fromkeys(wanted))
-
-
-def key_file(path: str) -> File:
-    """A repository's public key, for the place where clients look. Raises UsageError, for a private key above all."""
-    pem = read_local(path, _MAX_FILE)
-    try:
-        load_public_key(pem)
-    except FormatError as error:
-        raise UsageError(f"{path}: {error}: machines get the public key of a repository, and no other") from error
-    name = os.path.basename(path)
-    if not name.endswith(".pub"):
-        raise UsageError(f"{path}: clients read keys from files whose names end in .pub: rename it")
-    return File(f"{_ETC}/keys/{name}", pem)
 
 
 def other_file(placed: str) -> File:
@@ -152,16 +139,13 @@ def _refuse_twice(paths: Iterable[str]) -> None:
         seen.add(path)
 
 
-def _parameter(name: str) -> str:
-    if not _PARAMETER.fullmatch(name):
-        raise UsageError(f"{one_line(name)} is no parameter of a client: these begin with CVMFS_ or CVFS_")
-    return name
+def parameters(given: Iterable[str]) -> dict[str, str]:
+    """Parameters of the client from `KEY=VALUE` each. Raises UsageError."""
+    return dict(_parameter(one) for one in given)
 
 
-def _quoted(name: str, value: str) -> str:
-    """A value as the configuration's readers take it literally: this client, and the shell of the original."""
-    if _BARE.fullmatch(value):
-        return value
-    if "'" in value or not (value.isascii() and value.isprintable()):
-        raise UsageError(f"{name}: the value {value!r} has characters that no configuration needs")
-    return f"'{value}'"
+def _parameter(given: str) -> tuple[str, str]:
+    found = _PARAMETER.fullmatch(given)
+    if found is None:
+        raise UsageError(f"{one_line(given)!r}: not of the form CVMFS_NAME=value or CVFS_NAME=value, in one line")
+    return found[1], found[2]

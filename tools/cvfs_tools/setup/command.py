@@ -1,6 +1,7 @@
 """The verb `cvfs setup`: options into a plan, the plan shown or carried out."""
 
 import os
+import sys
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from cvfs.format.fqrn import check_fqrn
 from cvfs.format.signature import load_public_key
 from cvfs_tools.running import write_line
 from cvfs_tools.setup import autofs, fstab, programs, units
+from cvfs_tools.setup.contextualising import cloud_init_options, document, refuse_without_document
 from cvfs_tools.setup.performing import Outcome, SetUp
 from cvfs_tools.setup.plan import MOUNTS, Section, joined
 from cvfs_tools.setup.showing import shown, summary
@@ -43,15 +45,28 @@ _LARGEST_KEY = 2**20
 @click.option("--mount-dir", metavar="DIR", help="Where repositories are mounted  [/cvmfs, CVMFS_MOUNT_DIR]")
 @click.option("--root", metavar="DIR", default="/", help="Set up the files of another machine, an image or a chroot")
 @click.option("--bin", "directory", metavar="DIR", help="Where the commands will be installed on that machine")
+@cloud_init_options
 def setup(
-    repositories: tuple[str, ...], *, style: str, remove: bool, dry_run: bool, no_start: bool, **options: Any
+    repositories: tuple[str, ...],
+    *,
+    style: str,
+    remove: bool,
+    dry_run: bool,
+    no_start: bool,
+    cloud_init: bool,
+    **options: Any,
 ) -> None:
     """Make repositories appear at boot. REPOSITORIES are by default those of CVMFS_REPOSITORIES.
 
     Done as often as you like: the last call counts. All of it is remembered, and --remove takes it back.
     """
-    made = SetUp(options["root"], force=options["force"])
     names = tuple(check_fqrn(name) for name in repositories)
+    if cloud_init:
+        told = {**options, "remove": remove, "dry_run": dry_run, "no_start": no_start}
+        sys.stdout.write(document(_site(names, **options), style, told))
+        return
+    refuse_without_document(options)
+    made = SetUp(options["root"], force=options["force"])
     outcome = made.plan_removal() if remove else made.plan(_sections(style, names, **options), start=not no_start)
     if dry_run:
         for line in shown(outcome):

@@ -43,13 +43,13 @@ def site_files(site: Site) -> Section:
 
 
 def _line(etc: str, name: str, value: str) -> Step:
-    return Lines(f"{etc}/default.local", (_assignment(name, value),), rb"\s*(?:export\s+)?%s=" % name.encode())
+    return Lines(f"{etc}/default.local", (assignment(name, value),), rb"\s*(?:export\s+)?%s=" % name.encode())
 
 
 def _servers(site: Site) -> list[Step]:
     if not site.url:
         return []
-    line = _assignment("CVMFS_SERVER_URL", site.url) + b"\n"
+    line = assignment("CVMFS_SERVER_URL", site.url) + b"\n"
     return [File(f"{site.etc}/config.d/{fqrn}.conf", line) for fqrn in site.repositories]
 
 
@@ -57,5 +57,6 @@ def _keys(site: Site) -> list[Step]:
     return [File(f"{site.etc}/keys/{os.path.basename(name)}", text) for name, text in site.keys.items()]
 
 
-def _assignment(name: str, value: str) -> bytes:
+def assignment(name: str, value: str) -> bytes:
+    """A line of the configuration, as a shell reads it."""
     return f"{name}={shlex.quote(value)}".encode()
