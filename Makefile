@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processors whose modules are in the single file: x86_64, aarch64.
+ARCHITECTURES ?= $(shell uname -m)
 
-.PHONY: demo test test-fast check format system clean
+.PHONY: demo test test-fast check format system clean dist zipapp man
 
 demo: system $(STAMP) ## publish a real software tree, serve it, mount it, run from it
 	$(BIN)/python tools/demo.py
@@ -21,6 +23,15 @@ check: $(STAMP) ## the checks that pre-commit and CI run
 	$(BIN)/mypy
 	PYTHONPATH=.:server:tools $(BIN)/lint-imports
 
+dist: $(STAMP) ## dist/: source distribution and wheel, the same bytes for the same commit
+	$(BIN)/python tools/release/distribution.py dist
+
+zipapp: dist ## dist/cvfs.pyz: one file for machines with nothing but Python
+	$(BIN)/python tools/release/single_file.py dist/cvfs-*-py3-none-any.whl dist/cvfs.pyz --architecture $(ARCHITECTURES)
+
+man: $(STAMP) ## generated/: manual pages, completion scripts for bash, zsh and fish
+	$(BIN)/python tools/release/pages.py generated
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -34,4 +45,4 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo-area build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo-area build dist generated .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
