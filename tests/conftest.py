@@ -296,11 +296,17 @@ def keychains() -> Callable[[str, str], Keychain]:
 
 
 @pytest.fixture
-def new_repository(tmp_path, keychains) -> Callable[..., OwnRepository]:
+def new_repository(tmp_path, make_repository) -> Callable[..., OwnRepository]:
     """Makes a repository with an empty tree; settings by the names of `RepositorySettings`."""
+    return lambda fqrn="own.example.org", place="own", **settings: make_repository(tmp_path, fqrn, place, **settings)
 
-    def make(fqrn: str = "own.example.org", place: str = "own", **settings: Any) -> OwnRepository:
-        root = tmp_path / place
+
+@pytest.fixture(scope="session")
+def make_repository(keychains) -> Callable[..., OwnRepository]:
+    """The same below a directory of one's own, for what several tests share."""
+
+    def make(top: Path, fqrn: str = "own.example.org", place: str = "own", **settings: Any) -> OwnRepository:
+        root = top / place
         site = Site(str(root / "site"))
         repository = OwnRepository(root, dataclasses.replace(default_settings(site, fqrn), **settings))
         repository.tree.mkdir(parents=True)
@@ -586,8 +592,15 @@ class Squid:
 
     def results(self) -> list[str]:
         """What became of each request that it has logged, as TCP_MISS/200 or TCP_HIT/200, in the order they ended."""
+        return [line.split()[3] for line in self._log()]
+
+    def requests(self) -> list[str]:
+        """What was asked for, in the same order."""
+        return [line.split()[6] for line in self._log()]
+
+    def _log(self) -> list[str]:
         log = self._directory / "access.log"
-        return [line.split()[3] for line in log.read_text().splitlines()] if log.exists() else []
+        return log.read_text().splitlines() if log.exists() else []
 
     def _command(self) -> list[str]:
         return [self._PROGRAM, "-N", "-f", str(self._directory / "squid.conf")]
@@ -613,6 +626,19 @@ class Squid:
 @pytest.fixture
 def squid() -> Iterator[Callable[[], Squid]]:
     """Starts proxies: real Squids, each with a cache of its own."""
+    with _squids() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def lasting_squid() -> Iterator[Callable[[], Squid]]:
+    """The same for all tests of a file."""
+    with _squids() as start:
+        yield start
+
+
+@contextlib.contextmanager
+def _squids() -> Iterator[Callable[[], Squid]]:
     if not os.path.exists(Squid._PROGRAM):
         if os.environ.get("CI") == "true":
             pytest.fail("squid must be tested here, but is not installed", pytrace=False)
