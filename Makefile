@@ -24,6 +24,7 @@ check: $(STAMP) ## the checks that pre-commit and CI run
 	PYTHONPATH=.:server:tools $(BIN)/lint-imports
 
 dist: $(STAMP) ## dist/: source distribution and wheel, the same bytes for the same commit
+	rm -f dist/cvfs-*
 	$(BIN)/python tools/release/distribution.py dist
 
 zipapp: dist ## dist/cvfs.pyz: one file for machines with nothing but Python
