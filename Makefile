@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Processors whose modules are in the single file: x86_64, aarch64.
 ARCHITECTURES ?= $(shell uname -m)
 
-.PHONY: demo test test-fast check format system clean dist zipapp man
+.PHONY: demo test test-fast test-vm check format system clean dist zipapp man
 
 demo: system $(STAMP) ## publish a real software tree, serve it, mount it, run from it
 	$(BIN)/python tools/demo.py
@@ -29,6 +29,10 @@ dist: $(STAMP) ## dist/: source distribution and wheel, the same bytes for the s
 
 zipapp: dist ## dist/cvfs.pyz: one file for machines with nothing but Python
 	$(BIN)/python tools/release/single_file.py dist/cvfs-*-py3-none-any.whl dist/cvfs.pyz --architecture $(ARCHITECTURES)
+
+test-vm: system $(STAMP) ## a virtual machine is made a client from outside, rebooted, cut off; minutes, the first time more
+	./.ci/system-packages qemu-system-x86 debootstrap genisoimage e2fsprogs
+	CVFS_VM=1 $(BIN)/python -m pytest -x tests/vm
 
 man: $(STAMP) ## generated/: manual pages, completion scripts for bash, zsh and fish
 	$(BIN)/python tools/release/pages.py generated
