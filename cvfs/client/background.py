@@ -1,6 +1,7 @@
 """A mount as a process of its own: started, reported on, detached from its terminal; what it serves is not its matter."""
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from cvfs.client.mount import READY_WITHIN, Mount, Reread
@@ -31,9 +33,65 @@ def mount_in_background(
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _run_detached(settings, mountpoint, _Report(writer), allow_other=allow_other, reread=reread)
+        serve = functools.partial(run, settings, mountpoint, allow_other=allow_other, reread=reread)
+        _run_detached(settings, mountpoint, _Report(writer), serve)
     os.close(writer)
-    return _await_child(pid, reader, mountpoint)
+    try:
+        return Coming(pid, reader, mountpoint).wait()
+    except MountFailed:
+        mount_points.clean_dead_mount(mountpoint)
+        raise
+
+
+def serve_in_background(
+    settings: Settings, mountpoint: str, descriptor: int, *, reread: Reread | None = None, leaving: Iterable[int] = ()
+) -> "Coming":
+    """Serve what was mounted elsewhere, by its device, in a process of its own, which keeps nothing else that is open here.
+
+    What our own files are is told by `leaving`; those of our caller are known by being inheritable. Call it before any
+    thread is started.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _let_go(leaving)
+        serve = functools.partial(run, settings, mountpoint, reread=reread, descriptor=descriptor)
+        _run_detached(settings, mountpoint, _Report(writer), serve)
+    os.close(writer)
+    return Coming(pid, reader, mountpoint)
+
+
+def _let_go(descriptors: Iterable[int]) -> None:
+    """Who reads from a pipe of our caller's waits for its end, and a device that a client died with must be closed."""
+    inherited = (int(name) for name in os.listdir("/proc/self/fd"))
+    for descriptor in (*descriptors, *inherited):
+        # The directory that was just listed is closed already.
+        with contextlib.suppress(OSError):
+            if descriptor > 2 and (descriptor in descriptors or os.get_inheritable(descriptor)):
+                os.close(descriptor)
+
+
+class Coming:
+    """A mount that another process, a child, is bringing up; `reader` is where that one reports."""
+
+    def __init__(self, pid: int, reader: int, mountpoint: str) -> None:
+        self.pid = pid
+        self.mountpoint = mountpoint
+        self._reader = reader
+
+    def wait(self) -> int:
+        """The number of the process as soon as the kernel can use the mount. Raises MountFailed; then it has ended."""
+        with open(self._reader, "rb") as pipe:
+            ready, _, _ = select.select([pipe], [], [], 2 * READY_WITHIN)
+            text = pipe.read(65536) if ready else b""
+        message, exit_status = (
+            json.loads(text) if text else (f"{self.mountpoint}: the mount process did not come up", 1)
+        )
+        if message:
+            _end(self.pid)
+            raise MountFailed(message, exit_status)
+        return self.pid
 
 
 class MountFailed(CvfsError):
@@ -67,9 +125,7 @@ class _Report:
             file.write(json.dumps([message, exit_status]).encode())
 
 
-def _run_detached(
-    settings: Settings, mountpoint: str, report: _Report, *, allow_other: bool, reread: Reread | None
-) -> NoReturn:
+def _run_detached(settings: Settings, mountpoint: str, report: _Report, serve: Callable[..., None]) -> NoReturn:
     """The child: mount, tell the parent, serve, exit. Never returns into the caller's code."""
 
     def on_start(mounted: Mount) -> None:
@@ -79,7 +135,7 @@ def _run_detached(
     status = 0
     try:
         os.setsid()
-        run(settings, mountpoint, allow_other=allow_other, reread=reread, on_start=on_start)
+        serve(on_start=on_start)
     except CvfsError as error:
         log.debug("the mount of %s failed", settings.fqrn, exc_info=True)
         report.failed(str(error), error.exit_status)
@@ -96,18 +152,6 @@ def _report_ready(mounted: Mount, report: _Report) -> None:
         report.ready()
     else:
         report.failed(f"{mounted.mountpoint}: the kernel does not answer", 1)
-
-
-def _await_child(pid: int, reader: int, mountpoint: str) -> int:
-    with open(reader, "rb") as pipe:
-        ready, _, _ = select.select([pipe], [], [], 2 * READY_WITHIN)
-        text = pipe.read(65536) if ready else b""
-    message, exit_status = json.loads(text) if text else (f"{mountpoint}: the mount process did not come up", 1)
-    if not message:
-        return pid
-    _end(pid)
-    mount_points.clean_dead_mount(mountpoint)
-    raise MountFailed(message, exit_status)
 
 
 def _end(pid: int) -> None:

@@ -9,8 +9,8 @@ import os
 
 from cvfs.errors import MountError
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096, 16384
-_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 1, 2, 4, 32, 4096, 16384, 1 << 19
+_MNT_DETACH, _MNT_EXPIRE, _UMOUNT_NOFOLLOW = 2, 4, 8
 _CAP_SYS_ADMIN = 21
 _REASONS = {
     errno.EPERM: "not permitted: be root, use a user namespace, or install fusermount3",
@@ -51,17 +51,43 @@ def remount(place: str, *, writable: bool) -> None:
     call(f"remount {place}", "mount", None, os.fsencode(place), None, flags, None)
 
 
+def seal(place: str) -> None:
+    """Nobody writes there any more, by way of this mount. Raises MountError."""
+    flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV
+    call(f"make {place} read-only", "mount", None, os.fsencode(place), None, flags, None)
+
+
 def unmount(place: str | bytes, *, lazy: bool = False) -> None:
     """Unmount; `lazy` takes it out of sight now and ends it with its last user. Raises InUse, MountError."""
     flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
     call(f"unmount {os.fsdecode(place)}", "umount2", os.fsencode(place), flags)
 
 
+def expire(place: str | bytes) -> bool:
+    """Unmount what nobody has used since the last call; False if somebody has, or uses it now. Raises MountError."""
+    try:
+        call(f"unmount {os.fsdecode(place)}", "umount2", os.fsencode(place), _MNT_EXPIRE | _UMOUNT_NOFOLLOW)
+    except InUse:
+        return False
+    except MountError as error:
+        # Marked from here on; whoever uses it takes the mark away.
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EAGAIN:
+            return False
+        raise
+    return True
+
+
 def call(what: str, function: str, *arguments: bytes | int | None) -> None:
     """A function of the C library that returns 0 or sets errno; `what` is said of a failure. Raises InUse, MountError."""
-    converted = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments]
-    if getattr(ctypes.CDLL(None, use_errno=True), function)(*converted) == 0:
+    code = attempt(function, *arguments)
+    if code == 0:
         return
-    code = ctypes.get_errno()
     kind = InUse if code == errno.EBUSY else MountError
     raise kind(f"{what}: {_REASONS.get(code, os.strerror(code))}") from OSError(code, os.strerror(code))
+
+
+def attempt(function: str, *arguments: bytes | int | None) -> int:
+    """The same for who knows what a failure means: the errno, 0 if there was none."""
+    converted = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments]
+    done = getattr(ctypes.CDLL(None, use_errno=True), function)(*converted) == 0
+    return 0 if done else ctypes.get_errno()

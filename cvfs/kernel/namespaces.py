@@ -1,14 +1,47 @@
-"""User and mount namespaces: entered, and left for another identity; mounts nothing.
+"""User and mount namespaces: made, entered, and left for another identity; mounts nothing.
 
-Source: setns(2), unshare(2), user_namespaces(7).
+Source: setns(2), unshare(2), user_namespaces(7), mount_namespaces(7).
 """
 
 import os
 
 from cvfs.errors import MountError
-from cvfs.kernel.mounts import call
+from cvfs.kernel.mounts import MS_REC, MS_SLAVE, attempt, call, may_mount
+from cvfs.kernel.refusals import Refused, Step
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+
+
+def separate() -> bool:
+    """From here on this process has mounts of its own; what is mounted outside later shows inside, never the reverse.
+
+    Who has no right to mount gets it, for these mounts, by a user namespace that knows him alone, under his own number;
+    a program that he starts has lost it again. True if that was needed. Only a process with a single thread can.
+    Raises Refused.
+    """
+    apart = not may_mount()
+    if apart:
+        _unshare_as(os.geteuid(), os.getegid())
+    elif code := attempt("unshare", CLONE_NEWNS):
+        raise Refused(Step.MOUNT_NAMESPACE, code)
+    call("keep mounts from others", "mount", None, b"/", None, MS_REC | MS_SLAVE, None)
+    return apart
+
+
+def separate_as_root() -> None:
+    """As the root of a user namespace, with mounts of its own. Raises Refused, MountError."""
+    _unshare_as(0, 0)
+
+
+def _unshare_as(uid: int, gid: int) -> None:
+    user, group = os.geteuid(), os.getegid()
+    # Both in one: the mounts belong to the new user namespace.
+    if code := attempt("unshare", CLONE_NEWUSER | CLONE_NEWNS):
+        raise Refused(Step.USER_NAMESPACE, code)
+    try:
+        _map_identity((uid, user), (gid, group))
+    except OSError as error:
+        raise Refused(Step.IDENTITY, error.errno or 0) from error
 
 
 def join(pid: int) -> None:
@@ -26,14 +59,32 @@ def become(uid: int, gid: int) -> None:
     """As the root of a user namespace: be that user and group from here on, in a namespace inside. Raises MountError."""
     user, group = os.geteuid(), os.getegid()
     call("make a user namespace", "unshare", CLONE_NEWUSER)
+    try:
+        _map_identity((uid, user), (gid, group))
+    except OSError as error:
+        raise MountError(f"{error.filename}: {error.strerror}") from error
+
+
+def mounts_of(pid: int | str) -> str:
+    """The name of the mount namespace that a process is in, empty if that cannot be known."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""
+
+
+def is_inhabited(namespace: str) -> bool:
+    """Whether any process is in the mount namespace of that name, as far as this user can know."""
+    return any(mounts_of(name) == namespace for name in os.listdir("/proc") if name.isdecimal())
+
+
+def _map_identity(user: tuple[int, int], group: tuple[int, int]) -> None:
+    """Each inside and outside. Raises OSError."""
     _write("/proc/self/setgroups", "deny")
-    _write("/proc/self/uid_map", f"{uid} {user} 1")
-    _write("/proc/self/gid_map", f"{gid} {group} 1")
+    _write("/proc/self/uid_map", "{} {} 1".format(*user))
+    _write("/proc/self/gid_map", "{} {} 1".format(*group))
 
 
 def _write(path: str, text: str) -> None:
-    try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(text)
-    except OSError as error:
-        raise MountError(f"{path}: {error.strerror}") from error
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)

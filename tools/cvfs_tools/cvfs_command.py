@@ -7,7 +7,9 @@ from cvfs_tools.running import Verbs
 
 VERBS = {
     "mount": "mounting.mount",
+    "exec": "executing.execute",
     "umount": "mounting.umount",
+    "automount": "automounting.automount",
     "service": "service.service",
     "setup": "setup.command.setup",
     "stat": "observing.stat",

@@ -1,0 +1,101 @@
+"""A command with repositories of its own, from the first fork to the last process gone; it interprets no command line."""
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cvfs.client.apart.attendance import attend, end_as, hold_signals
+from cvfs.client.apart.inside import MOST_REPOSITORIES, Inside, Mounted
+from cvfs.client.apart.wanted import Wanted
+from cvfs.client.settings import Settings
+from cvfs.errors import UsageError
+from cvfs.kernel.namespaces import is_inhabited
+from cvfs.kernel.processes import has_ended
+
+log = logging.getLogger(__name__)
+
+Clients = dict[int, str]
+"""The processes that serve, by their numbers, and where what each of them serves is mounted."""
+
+_SOON, _AT_LAST = 0.3, 10.0
+
+
+def run_apart(repositories: Sequence[Wanted], command: Sequence[str]) -> int:
+    """Run the command where these repositories are mounted; its exit status, or death by the signal that it died of.
+
+    Call it before any thread is started. Raises CvfsError if they cannot be mounted, or if there is no such command.
+    """
+    if len(repositories) > MOST_REPOSITORIES:
+        raise UsageError(f"{len(repositories)} repositories: {MOST_REPOSITORIES} at most can be mounted for a command")
+    clients: Clients = {}
+    inside = Inside.start(repositories, command)
+    try:
+        mounted = _serve(repositories, inside, clients)
+        hold_signals()
+        inside.go()
+    except BaseException:
+        inside.kill()
+        _signal_all(clients, signal.SIGTERM)
+        _see_off(clients)
+        raise
+    status = attend(inside.pid, lambda pid: _tell_of_death(clients, pid))
+    # What the command left running goes on with its repositories: they end with the last one who is inside.
+    if not _have_ended(clients, _SOON) and not is_inhabited(mounted.namespace):
+        _see_off(clients)
+    return end_as(status)
+
+
+def _serve(repositories: Sequence[Wanted], inside: Inside, clients: Clients) -> Mounted:
+    """Every mount in a process of its own, all at the same time. Raises CvfsError."""
+    # All that a client needs is read from the disk while the other process mounts, and once for all of them.
+    from cvfs.client.background import serve_in_background  # noqa: PLC0415
+
+    mounted = inside.mounted()
+    own = (*mounted.devices, inside.channel.fileno())
+    coming = []
+    for wanted, device in zip(repositories, mounted.devices, strict=True):
+        settings = _for_inside(wanted.settings, mounted)
+        leaving = [descriptor for descriptor in own if descriptor != device]
+        coming.append(serve_in_background(settings, wanted.place, device, reread=wanted.reread, leaving=leaving))
+        clients[coming[-1].pid] = wanted.place
+    for device in mounted.devices:
+        os.close(device)
+    for one in coming:
+        one.wait()
+    return mounted
+
+
+def _for_inside(settings: Settings, mounted: Mounted) -> Settings:
+    """Nobody but the kernel cleans up in there. Where one user alone has a number, all that is published is his."""
+    view = settings.view
+    if mounted.single_user:
+        view = replace(view, owner=replace(view.owner, claim_ownership=True))
+    return replace(settings, view=view, mount=replace(settings.mount, watchdog=False))
+
+
+def _tell_of_death(clients: Clients, pid: int) -> None:
+    place = clients.pop(pid, None)
+    if place:
+        log.warning("the process that serves %s has ended: run the command again", place)
+
+
+def _see_off(clients: Clients) -> None:
+    """See all of them gone, by force if it takes long."""
+    if not _have_ended(clients, _AT_LAST):
+        _signal_all(clients, signal.SIGKILL)
+
+
+def _have_ended(clients: Clients, within: float) -> bool:
+    """Whether all of them end within that many seconds."""
+    deadline = time.monotonic() + within
+    return all(has_ended(pid, max(0.0, deadline - time.monotonic())) for pid in clients)
+
+
+def _signal_all(clients: Clients, number: int) -> None:
+    for pid in clients:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,0 +1,42 @@
+"""cvfs exec."""
+
+import functools
+import os
+import sys
+from typing import Any
+
+import click
+
+from cvfs.client.apart.running import run_apart
+from cvfs.client.apart.wanted import Wanted
+from cvfs.errors import UsageError
+from cvfs_tools.repository_options import etc_of_group, repository_options, settings
+from cvfs_tools.running import start_logging
+
+
+@click.command(
+    "exec", context_settings={"allow_interspersed_args": False}, options_metavar="[-r REPOSITORY]… [OPTIONS] [--]"
+)
+@click.option(
+    "-r", "--repository", "repositories", multiple=True, help="Repository to mount (fqrn or URL); several times"
+)
+@click.option("-d", "--debug", is_flag=True, help="Log everything")
+@click.option("--log", "logfile", metavar="FILE", help="Write messages there")
+@repository_options
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def execute(
+    repositories: tuple[str, ...], command: tuple[str, ...], *, debug: bool, logfile: str | None, **options: Any
+) -> None:
+    """Run COMMAND, or else your shell, with repositories mounted for it alone; needs no rights, leaves nothing.
+
+    Who you are, where you are, the terminal, signals and the exit status are as without it.
+    """
+    start_logging(debug=debug, file=logfile)
+    if not repositories:
+        raise UsageError("which repository? name it with -r REPOSITORY, several with several -r")
+    options["etc"] = options["etc"] or etc_of_group()
+    wanted = [
+        Wanted(settings(name, mounting=True, **options), functools.partial(settings, name, **options))
+        for name in dict.fromkeys(repositories)
+    ]
+    sys.exit(run_apart(wanted, command or (os.environ.get("SHELL") or "/bin/sh",)))
