@@ -159,6 +159,14 @@ def test_the_program_may_be_in_the_image(run):
     assert "packages" not in document
 
 
+def test_what_a_cloud_would_refuse_is_warned_of(tmp_path, run):
+    (tmp_path / "large").write_text("#!/bin/sh\n" + "#" * 16384)
+    said = run("sw.example.org", "--prolog", tmp_path / "large")
+    assert said.exit_code == 0
+    assert read(said.stdout)
+    assert "some clouds take 16384" in said.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

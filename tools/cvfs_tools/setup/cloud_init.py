@@ -16,8 +16,8 @@ from cvfs_tools.setup.cloud_config import CloudConfig
 from cvfs_tools.setup.plan import Command, File, Lines
 from cvfs_tools.setup.site_files import Site, assignment, site_files
 
-# More than this is refused by some clouds (EC2).
 MOST_USER_DATA = 16384
+"""Bytes that every cloud takes; EC2 takes no more."""
 
 _CONTEXT = "/var/lib/cvfs/context"
 _ENVIRONMENT = "/opt/cvfs"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from cvfs.errors import UsageError
-from cvfs_tools.setup.cloud_init import Contextualisation, Installation, hook, other_file, parameters
+from cvfs_tools.setup.cloud_init import MOST_USER_DATA, Contextualisation, Installation, hook, other_file, parameters
 from cvfs_tools.setup.site_files import Site
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -67,7 +67,7 @@ def document(site: Site, style: str, options: Mapping[str, Any]) -> str:
         if options.get(name):
             flag = "--bin" if name == "directory" else f"--{name.replace('_', '-')}"
             raise UsageError(f"--cloud-init prints a document and does nothing else: leave out {flag}")
-    return Contextualisation(
+    text = Contextualisation(
         site,
         style,
         parameters(options["assigned"]),
@@ -78,6 +78,10 @@ def document(site: Site, style: str, options: Mapping[str, Any]) -> str:
         tuple(map(hook, options["epilogs"])),
         tuple(_passed_on(options)),
     ).document()
+    if len(text) > MOST_USER_DATA:
+        advice = f"some clouds take {MOST_USER_DATA}: hand it over compressed by gzip, as cloud-init reads it too"
+        click.echo(f"cvfs: warning: the document has {len(text)} bytes, {advice}", err=True)
+    return text
 
 
 def _installation(options: Mapping[str, Any]) -> Installation:
