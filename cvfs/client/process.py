@@ -26,12 +26,24 @@ _READ_WITHIN = 10.0
 
 
 def mount_in_foreground(
-    settings: Settings, mountpoint: str, *, allow_other: bool = False, reread: Reread | None = None
+    settings: Settings,
+    mountpoint: str,
+    *,
+    allow_other: bool = False,
+    reread: Reread | None = None,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Mount and serve in this process until SIGTERM, SIGINT or an unmount. Raises CvfsError."""
+    """Mount and serve in this process until SIGTERM, SIGINT or an unmount. Raises CvfsError.
+
+    `on_ready` is called, by a thread, as soon as the kernel can use the mount.
+    """
+
+    def tell_ready(mount: Mount) -> None:
+        if mount.wait_ready():
+            on_ready()
 
     def on_start(mount: Mount) -> None:
-        threading.Thread(target=mount.wait_ready, name="read-ahead", daemon=True).start()
+        threading.Thread(target=tell_ready, args=(mount,), name="ready", daemon=True).start()
 
     run(settings, mountpoint, allow_other=allow_other, reread=reread, on_start=on_start)
 

@@ -45,6 +45,7 @@ class MountOptions:
 
     `owner`, user and group, is whose mount it is, if not the caller's: only root says so. `suid` lets set-user-id programs
     and device files work, which root alone can allow; with `read_write` it is the server that refuses writing.
+    `subtype` tells mounts of repositories from others of ours in the mount table.
 
     Raises MountError for a source that the option syntax of mount(2) and fusermount cannot hold.
     """
@@ -56,6 +57,7 @@ class MountOptions:
     owner: tuple[int, int] | None = None
     suid: bool = False
     read_write: bool = False
+    subtype: str = SUBTYPE
 
     def __post_init__(self) -> None:
         if re.fullmatch(r"[A-Za-z0-9._:/@+-]+", self.source) is None:
@@ -96,7 +98,7 @@ def mount_root(mountpoint: str | bytes, options: MountOptions) -> int:
 def _mount(place: bytes, options: MountOptions, descriptor: int) -> None:
     user, group = options.owner or (os.getuid(), os.getgid())
     data = [f"fd={descriptor}", f"rootmode={stat.S_IFDIR:o}", f"user_id={user}", f"group_id={group}"]
-    mounts.mount(options.source, place, TYPE, options.bits(), ",".join([*data, *options.flags()]))
+    mounts.mount(options.source, place, f"fuse.{options.subtype}", options.bits(), ",".join([*data, *options.flags()]))
 
 
 def mount_fusermount(mountpoint: str | bytes, options: MountOptions) -> int:
@@ -107,7 +109,7 @@ def mount_fusermount(mountpoint: str | bytes, options: MountOptions) -> int:
         raise MountError(f"mount {os.fsdecode(place)}: not a directory, or not accessible: create the mount point")
     chosen = [
         f"fsname={options.source}",
-        f"subtype={SUBTYPE}",
+        f"subtype={options.subtype}",
         "rw" if options.read_write else "ro",
         "nosuid",
         "nodev",

@@ -87,5 +87,5 @@ def _enabled(unit: str, file: str) -> Link:
 
 
 def _quoted(words: list[str]) -> str:
-    """As a unit takes them: quoted where a shell would, and % doubled."""
-    return shlex.join(words).replace("%", "%%")
+    """As a unit takes them: quoted where a shell would, % and $ doubled."""
+    return shlex.join(words).replace("%", "%%").replace("$", "$$")

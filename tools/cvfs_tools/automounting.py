@@ -1,0 +1,110 @@
+"""cvfs automount: the parent mount, in which repositories are mounted on first access; by itself it mounts none."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import click
+
+from cvfs import interpreter
+from cvfs.client.observe.syslog import Syslog
+from cvfs.client.parent.clients import Client
+from cvfs.client.parent.keeper import Where
+from cvfs.client.parent.parent import run
+from cvfs.errors import UsageError
+from cvfs_tools.mounts import mount_directory
+from cvfs_tools.readiness import tell_ready
+from cvfs_tools.repository_options import etc_of_group, settings, sources
+
+_READY_WITHIN = 60.0
+_IDLE = 1200.0
+_MODULE = "cvfs_tools.cvfs_command"
+
+
+@click.command()
+@click.argument("directory", required=False)
+@click.option("-f", "--foreground", is_flag=True, help="Serve in this process; end with Ctrl-C or SIGTERM")
+@click.option("-d", "--debug", is_flag=True, help="Log everything")
+@click.option("--log", "logfile", metavar="FILE", help="Write messages there")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    help="Unmount what nobody used for so long, 0: never  [CVFS_AUTOMOUNT_TIMEOUT, 1200]",
+)
+@click.option("-o", "options", metavar="KEY=VALUE[,…]", multiple=True, help="CVMFS_* parameters, for all repositories")
+@click.option("--detached", is_flag=True, hidden=True)
+def automount(
+    directory: str | None,
+    *,
+    foreground: bool,
+    debug: bool,
+    logfile: str | None,
+    timeout: float | None,
+    options: tuple[str, ...],
+    detached: bool,
+) -> None:
+    """Mount every repository below DIRECTORY, by default /cvmfs, on first access, and again if it died; needs no autofs."""
+    place = os.path.abspath(directory or mount_directory())
+    if not foreground:
+        _run_in_background(place)
+        return
+    _start_logging(logfile, debug=debug)
+    where = Where(place, _idle(options) if timeout is None else timeout)
+    run(where, _words(place, options), _detach(logfile) if detached else tell_ready)
+
+
+def _words(place: str, options: tuple[str, ...]) -> Callable[[str], Sequence[str]]:
+    """How to start the client of a repository, once its configuration has been found to make sense."""
+    etc = etc_of_group()
+    command = [*interpreter.python(_MODULE), *(("--etc", etc) if etc else ()), "mount", "--foreground"]
+    given = [word for option in options for word in ("-o", option)]
+
+    def words(fqrn: str) -> list[str]:
+        settings(fqrn, options=options, etc=etc, mounting=True)
+        return [*command, *given, fqrn, os.path.join(place, fqrn)]
+
+    return words
+
+
+def _idle(options: tuple[str, ...]) -> float:
+    text = sources(options).common().text("CVFS_AUTOMOUNT_TIMEOUT").strip()
+    try:
+        idle = float(text or _IDLE)
+    except ValueError:
+        idle = -1.0
+    # Neither nan nor inf.
+    if not 0 <= idle < 1e9:
+        raise UsageError(f"CVFS_AUTOMOUNT_TIMEOUT={text}: give seconds, 0 for never")
+    return idle
+
+
+def _run_in_background(place: str) -> None:
+    """The same command in a process of its own; returns when it serves. Raises MountError."""
+    words = [*interpreter.python(_MODULE), *sys.argv[1:], "--foreground", "--detached"]
+    parent = Client(place, words)
+    with parent.start() as news:
+        parent.wait_ready(news, time.monotonic() + _READY_WITHIN)
+
+
+def _detach(logfile: str | None) -> Callable[[], None]:
+    """To be called when all is well: who started us hears it, and from here on nobody listens at the terminal."""
+
+    def detach() -> None:
+        tell_ready()
+        if not logfile:
+            logging.getLogger().handlers[:] = [Syslog("cvfs automount")]
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for descriptor in (1, 2):
+            os.dup2(null, descriptor)
+        os.close(null)
+
+    return detach
+
+
+def _start_logging(file: str | None, *, debug: bool) -> None:
+    level = logging.DEBUG if debug else logging.INFO
+    handler = logging.FileHandler(file) if file else logging.StreamHandler()
+    logging.basicConfig(handlers=[handler], level=level, format="%(asctime)s %(levelname)s %(message)s")
