@@ -53,7 +53,7 @@ class PublishedFile(io.RawIOBase):
         return bytes(rest[:done])
 
     def fileno(self) -> int:
-        """A descriptor with a position of its own, at that of the stream now; for mmap(2) and programs that take one.
+        """A descriptor with a position of its own, for mmap(2) and programs that take one.
 
         Only a file that is one object has one: of any other, io.UnsupportedOperation is raised.
         """
@@ -62,7 +62,6 @@ class PublishedFile(io.RawIOBase):
         if self._own is None:
             # Opened anew: what a cache hands out may share its position with another reader.
             self._own = os.open(f"/proc/self/fd/{self._descriptor(self._pieces[0])}", os.O_RDONLY | os.O_CLOEXEC)
-        os.lseek(self._own, self._position, os.SEEK_SET)
         return self._own
 
     def isatty(self) -> bool:

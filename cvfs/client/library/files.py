@@ -1,6 +1,7 @@
 """A file of an opened repository as programs hold it: a buffered reader that knows where it came from; it never writes."""
 
 import io
+import os
 from typing import TYPE_CHECKING
 
 from cvfs.client.published_file import PublishedFile
@@ -28,9 +29,10 @@ class RepositoryFile(io.BufferedReader):
         return f"<{type(self).__name__} {self.path}>"
 
     def fileno(self) -> int:
-        """See `PublishedFile.fileno`; the descriptor's position is what the reader of the buffer has come to."""
-        self.seek(self.tell())
-        return super().fileno()
+        """See `PublishedFile.fileno`; the descriptor's position is where the next `read` begins."""
+        descriptor = super().fileno()
+        os.lseek(descriptor, self.tell(), os.SEEK_SET)
+        return descriptor
 
 
 def _reopened(reader: "RepositoryReader", path: str, position: int) -> RepositoryFile:

@@ -6,6 +6,7 @@ pandas, dask, uproot and everything else that opens URLs through fsspec reads fr
 import asyncio
 import datetime as dt
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ from cvfs.client.library.reader import RepositoryReader
 from cvfs.errors import IsADirectory, NotADirectory, NotFound, ReadOnly, TooManyLinks, UsageError
 from cvfs.format.dirent import DirectoryEntry
 
+log = logging.getLogger(__name__)
+
 Answer = TypeVar("Answer")
 Given = ParamSpec("Given")
 Info = dict[str, Any]
@@ -32,7 +35,8 @@ _NOWHERE = (NotFound, NotADirectory, TooManyLinks)
 class CvmfsFileSystem(AsyncFileSystem):  # type: ignore[misc]
     """All repositories that this machine knows by name; a path begins with that of its repository.
 
-    The options are those of `cvfs.open_repository`; `url` may contain `@fqrn@`. Revisions stay as they are at the first
+    The options are those of `cvfs.open_repository`, but its `url` is called `server_url`, for fsspec itself uses the other
+    word. It may contain `@fqrn@`. Revisions stay as they are at the first
     access until `invalidate_cache`. In another process, after a fork or out of a pickle, the same revisions are read:
     that is what `revisions`, root hashes by repository, are for.
 
@@ -49,7 +53,7 @@ class CvmfsFileSystem(AsyncFileSystem):  # type: ignore[misc]
         self,
         *args: Any,
         public_key: Place | None = None,
-        url: str | None = None,
+        server_url: str | None = None,
         proxy: str | None = None,
         cache: Place | None = None,
         tag: str | None = None,
@@ -62,7 +66,7 @@ class CvmfsFileSystem(AsyncFileSystem):  # type: ignore[misc]
         super().__init__(*args, **options)
         self._named: dict[str, Place | None] = {
             "CVMFS_PUBLIC_KEY": public_key,
-            "CVMFS_SERVER_URL": url,
+            "CVMFS_SERVER_URL": server_url,
             "CVMFS_HTTP_PROXY": proxy,
             "CVMFS_CACHE_DIR": cache,
             "CVMFS_REPOSITORY_TAG": tag,
@@ -159,6 +163,12 @@ class CvmfsFileSystem(AsyncFileSystem):  # type: ignore[misc]
     async def _ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         return await self._apart(self.ls, path, detail)
 
+    async def _du(self, path: str, total: bool = True, maxdepth: int | None = None, **options: Any) -> Any:
+        """Bytes below a path, together or by name. A link that leads nowhere has none."""
+        found = await self._find(path, maxdepth=maxdepth, detail=True, **options)
+        sizes = {name: (info or self.info(name))["size"] for name, info in found.items()}
+        return sum(sizes.values()) if total else sizes
+
     def lexists(self, path: str, **_: Any) -> bool:
         """Whether there is something, be it a link that leads nowhere."""
         _name, reader, inside = self._place(path)
@@ -210,17 +220,25 @@ class CvmfsFileSystem(AsyncFileSystem):  # type: ignore[misc]
         """The bytes of a file, or of a part of it, as a slice would take it."""
         return self._read(path, start, end)
 
-    async def _get_file(self, rpath: str, lpath: Any, callback: Callback = DEFAULT_CALLBACK, **_: Any) -> None:
-        await self._apart(self._copy, rpath, lpath, callback)
+    async def _get(self, rpath: Any, lpath: Any, recursive: bool = False, **options: Any) -> Any:
+        """Of a tree, links that are no files are left out, which is told in the log: a dangling one stops no copy."""
+        return await super()._get(rpath, lpath, recursive=recursive, in_tree=recursive, **options)
 
-    def _copy(self, rpath: str, lpath: Any, callback: Callback) -> None:
-        info = self.info(rpath)
-        if info["type"] == "directory":
+    async def _get_file(
+        self, rpath: str, lpath: Any, callback: Callback = DEFAULT_CALLBACK, in_tree: bool = False, **_: Any
+    ) -> None:
+        await self._apart(self._copy, rpath, lpath, callback, in_tree=in_tree)
+
+    def _copy(self, rpath: str, lpath: Any, callback: Callback, *, in_tree: bool) -> None:
+        reader, inside = self._file(rpath)
+        if in_tree and reader.find(inside, follow=False)[1].is_link and not self.isfile(rpath):
+            log.warning("%s: a symbolic link that leads to no file, not copied", rpath)
+            return
+        os.makedirs(os.path.dirname(os.path.abspath(lpath)), exist_ok=True)
+        if self.isdir(rpath):
             os.makedirs(lpath, exist_ok=True)
             return
-        reader, inside = self._file(rpath)
-        callback.set_size(info["size"])
-        os.makedirs(os.path.dirname(os.path.abspath(lpath)), exist_ok=True)
+        callback.set_size(self.info(rpath)["size"])
         reader.copy(inside, lpath, callback.relative_update)
 
     def _read(self, path: str, start: int | None, end: int | None) -> bytes:

@@ -48,21 +48,32 @@ def _next(reader: "RepositoryReader", place: _Place) -> list[_Place]:
         return []
     first, rest = place.pattern[0], place.pattern[1:]
     if first == "**":
-        below = [child for child in _children(reader, place, place.pattern) if child.entry.is_directory]
+        children = _children(reader, place)
+        below = [child for child in children if child.entry.is_directory]
+        if rest and rest[0] != "**" and _MAGIC.search(rest[0]):
+            # One listing serves for both.
+            return below + _followed(reader, _fitting(children, rest))
         return [*below, place._replace(pattern=rest)]
-    if not _MAGIC.search(first):
-        path = place.path + b"/" + first.encode("utf-8", "surrogateescape")
-        return _followed(reader, [_Place(_joined(place.shown, first), path, place.entry, rest)])
-    fits = re.compile(fnmatch.translate(first)).match
-    return _followed(
-        reader, [child for child in _children(reader, place, rest) if fits(child.shown.rpartition("/")[2])]
-    )
+    if _MAGIC.search(first):
+        return _followed(reader, _fitting(_children(reader, place), place.pattern))
+    path = place.path + b"/" + first.encode("utf-8", "surrogateescape")
+    return _followed(reader, [_Place(_joined(place.shown, first), path, place.entry, rest)])
 
 
-def _children(reader: "RepositoryReader", place: _Place, rest: tuple[str, ...]) -> list[_Place]:
+def _fitting(children: list[_Place], pattern: tuple[str, ...]) -> list[_Place]:
+    """Those whose name fits the first part of a pattern."""
+    fits = re.compile(fnmatch.translate(pattern[0])).match
+    return [child._replace(pattern=pattern[1:]) for child in children if fits(child.shown.rpartition("/")[2])]
+
+
+def _children(reader: "RepositoryReader", place: _Place) -> list[_Place]:
+    """What is in a directory, in reverse order, with the same pattern."""
     entries = sorted(reader.repository.listing(place.path), reverse=True)
     names = [(entry, entry.name.decode("utf-8", "surrogateescape")) for entry in entries]
-    return [_Place(_joined(place.shown, name), place.path + b"/" + entry.name, entry, rest) for entry, name in names]
+    return [
+        _Place(_joined(place.shown, name), place.path + b"/" + entry.name, entry, place.pattern)
+        for entry, name in names
+    ]
 
 
 def _followed(reader: "RepositoryReader", places: list[_Place]) -> list[_Place]:
