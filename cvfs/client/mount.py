@@ -34,9 +34,10 @@ from cvfs.client.talk import all_commands
 from cvfs.client.upkeep import Upkeep
 from cvfs.client.volume import Volume
 from cvfs.errors import MountError, PathError, UsageError
-from cvfs.fuse import device, mount_points
+from cvfs.fuse import binding, mount_points
+from cvfs.fuse.binding import Session
 from cvfs.fuse.filesystem import Filesystem
-from cvfs.fuse.server import Server, ServerSettings
+from cvfs.fuse.server_settings import ServerSettings
 from cvfs.kernel import mount_table
 
 log = logging.getLogger(__name__)
@@ -101,10 +102,8 @@ class Mount:
                 stable = open_stable_inodes(self.settings)
                 view = view_of(self.settings, self._observation(), chosen)
                 self._volume = Volume(repository, view, self._reader, stable)
-            self._channel = device.Channel.open(self._mount(chosen, on_failure))
-            on_failure.callback(self._channel.close)
+            self._server = self._mount(chosen, on_failure)
             become(chosen)
-            self._server = Server(self._watched(), self._channel, self._server_settings())
             self._refresher = Refresher(self._volume, self._server, newer_revision)
             self._control = self._control_server(control)
             chores = (self._control.revive, ConfigWatch(self.settings, self._reread).work)
@@ -113,14 +112,18 @@ class Mount:
             on_failure.pop_all()
         self._start_threads()
 
-    def _mount(self, owner: tuple[int, int] | None, on_failure: contextlib.ExitStack) -> int:
-        """The descriptor of the device."""
+    def _mount(self, owner: tuple[int, int] | None, on_failure: contextlib.ExitStack) -> Session:
+        """The mount point and whoever answers there; nothing is answered before `serve`."""
+        watched, settings = self._watched(), self._server_settings()
         if self._descriptor is not None:
-            return self._descriptor
+            session = binding.adopt(self._descriptor, watched, settings)
+            on_failure.callback(session.close, _DRAINED_WITHIN)
+            return session
         options = mount_options(self.settings, owner, allow_other=self._allow_other)
-        descriptor = mount_points.mount(self.mountpoint, options)
+        session = binding.mount(self.settings.mount.fuse_binding, watched, self.mountpoint, options, settings)
+        on_failure.callback(session.close, _DRAINED_WITHIN)
         on_failure.callback(mount_points.unmount, self.mountpoint, lazy=True)
-        return descriptor
+        return session
 
     def _control_server(self, path: str) -> ControlServer:
         owner = self.settings.mount.talk_owner
@@ -159,14 +162,7 @@ class Mount:
             if self._metrics:
                 self._metrics.stop()
             with contextlib.closing(self._volume.repository):
-                self._let_go()
-
-    def _let_go(self) -> None:
-        """Whoever waits for a download that does not end is released now."""
-        if self._server.drain(_DRAINED_WITHIN):
-            self._channel.close()
-        else:
-            self._channel.abandon()
+                self._server.close(_DRAINED_WITHIN)
 
     def wait_ready(self, timeout: float = READY_WITHIN) -> bool:
         """Wait until the kernel and the server have agreed."""
@@ -251,6 +247,7 @@ class Mount:
             cache_symlinks=view.cache_symlinks,
             statfs_timeout=view.statfs_timeout,
             workers=view.workers,
+            exported=view.export.nfs_source,
         )
 
 

@@ -1,34 +1,35 @@
 """The portable binding: the same `Filesystem` through fusepy and libfuse 2; the only place that knows `fuse`.
 
-It is for hosts without Linux's device. It cannot invalidate, so what the kernel may remember is limited to a minute;
-it cannot answer out of order by itself, so every call may block one of libfuse's threads.
+It is for hosts without Linux's device. It cannot invalidate, so what the kernel may remember is limited to a minute. libfuse
+calls from threads of its own and mounts by itself; the thread that serves only waits, so that signals reach it.
 """
 
-import ctypes
-import errno
 import importlib
 import logging
 import os
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from cvfs.attributes import Attributes
-from cvfs.errors import CvfsError, MountError
-from cvfs.fuse import abi
+from cvfs.errors import MountError, UsageError
+from cvfs.fuse.calls import Calls
 from cvfs.fuse.filesystem import Filesystem
+from cvfs.fuse.fusepy_operations import ENCODING, Operations
+from cvfs.fuse.libfuse_surroundings import complaints, real_user, take_back_broken_pipes, take_back_signals
 from cvfs.fuse.mount_points import SUBTYPE, MountOptions
+from cvfs.fuse.path_operations import PathOperations
+from cvfs.fuse.server_settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
-ENCODING = "latin-1"
-"""fusepy decodes every name strictly; this codec maps each byte to one character and back, so no name is refused."""
-
 LONGEST_TIMEOUT = 60.0
 """Seconds after which a changed entry is seen, for want of invalidation."""
+
+MOUNTED_WITHIN = 30.0
+"""Seconds that libfuse has for mounting."""
+
+_SIGNALS_HEARD_WITHIN = 1.0
 
 
 def load_fusepy() -> ModuleType:
@@ -41,133 +42,157 @@ def load_fusepy() -> ModuleType:
         raise MountError(f"the fusepy binding: {error}: install libfuse 2, or use the native binding") from error
 
 
-def serve(filesystem: Filesystem, mountpoint: str | bytes, options: MountOptions, timeout: float) -> None:
-    """Mount and serve until unmounted. `timeout` in seconds, at most `LONGEST_TIMEOUT`. Raises MountError."""
-    fuse = load_fusepy()
-    flags = {name: True for name in options.flags() if "=" not in name}
-    seconds = min(timeout, LONGEST_TIMEOUT)
-    try:
-        fuse.FUSE(
-            Operations(filesystem, lambda: fuse.fuse_get_context()[1]),
-            os.fsencode(os.path.abspath(mountpoint)).decode(ENCODING),
-            raw_fi=True,
-            encoding=ENCODING,
-            foreground=True,
-            ro=True,
-            use_ino=True,
-            fsname=options.source,
-            subtype=SUBTYPE,
-            attr_timeout=seconds,
-            entry_timeout=seconds,
-            negative_timeout=seconds,
-            **flags,
-        )
-    except RuntimeError as error:
-        raise MountError(f"mount {os.fsdecode(mountpoint)}: libfuse ended with status {error}") from error
-    finally:
-        _ignore_broken_pipes()
+def mount(filesystem: Filesystem, mountpoint: str, options: MountOptions, settings: ServerSettings) -> "FusepySession":
+    """Mount; nothing is answered before `serve`. Raises MountError, UsageError; then nothing is mounted."""
+    if settings.posix_acl:
+        raise UsageError("CVMFS_ENFORCE_ACLS: libfuse 2 cannot have the kernel enforce them, use the native binding")
+    if settings.exported:
+        raise UsageError("CVMFS_NFS_SOURCE: file handles of libfuse 2 do not last, use the native binding")
+    session = FusepySession(filesystem, mountpoint, options, settings)
+    session.mount()
+    return session
 
 
-def _ignore_broken_pipes() -> None:
-    """At its end libfuse lets SIGPIPE kill the process again, although Python had ignored it, not libfuse.
+class FusepySession:
+    """A mount of libfuse. `mount` it, then `serve`."""
 
-    By way of the C library: Python itself changes signals in its main thread only.
-    """
-    set_handler = ctypes.CDLL(None).signal
-    set_handler.argtypes, set_handler.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
-    set_handler(signal.SIGPIPE, int(signal.SIG_IGN))
+    def __init__(
+        self, filesystem: Filesystem, mountpoint: str, options: MountOptions, settings: ServerSettings
+    ) -> None:
+        self._mountpoint = mountpoint
+        self._options = options
+        self._settings = settings
+        self._timeouts = [
+            min(seconds, LONGEST_TIMEOUT) for seconds in (settings.entry_timeout, settings.attribute_timeout)
+        ]
+        self._paths = PathOperations(filesystem, self._timeouts[1])
+        self._agreed = threading.Event()
+        self._ended = threading.Event()
+        self._failure: Exception | None = None
 
+    def mount(self) -> None:
+        """Have libfuse mount. Raises MountError."""
+        self._fuse = load_fusepy()
+        self._calls = Calls(self._settings.workers, self._is_interrupted)
+        self._thread = threading.Thread(target=self._run, name="libfuse", daemon=True)
+        with real_user(self._options.owner), complaints() as complained:
+            self._thread.start()
+            in_time = self._agreed.wait(MOUNTED_WITHIN)
+            text = complained()
+        if self._ended.is_set() or not in_time:
+            reason = text or str(self._failure or f"no answer within {MOUNTED_WITHIN:.0f} seconds")
+            raise MountError(f"mount {self._mountpoint}: libfuse: {reason}")
+        if text:
+            log.warning("mount %s: libfuse: %s", self._mountpoint, text)
 
-class Operations:
-    """Paths to nodes, failures to errno. What is missing here libfuse answers with ENOSYS; the mount is read-only."""
-
-    use_ns = True
-
-    def __init__(self, filesystem: Filesystem, group: Callable[[], int] = os.getgid) -> None:
-        self._filesystem = filesystem
-        self._group = group
-
-    def __call__(self, operation: str, *arguments: Any) -> Any:
-        """fusepy calls everything through this; it understands OSError only and makes EINVAL of all else."""
-        method: Callable[..., Any] = getattr(self, operation)
+    def _run(self) -> None:
+        """In a thread of its own, from mounting to the end of the mount."""
         try:
-            return method(*arguments)
-        except CvfsError as error:
-            raise OSError(error.errno, str(error)) from error
+            self._fuse.FUSE(
+                Operations(self._paths, self._calls, self._agree, self._group, self._settings.statfs_timeout),
+                os.fsencode(self._mountpoint).decode(ENCODING),
+                raw_fi=True,
+                encoding=ENCODING,
+                **self._arguments(),
+            )
+        except RuntimeError as error:
+            self._failure = MountError(f"libfuse ended with status {error}")
         except Exception as error:
-            log.exception("%s%r failed unexpectedly", operation, arguments[:1])
-            raise OSError(errno.EIO, str(error)) from error
-
-    @contextmanager
-    def _walk(self, path: str) -> Iterator[list[Attributes]]:
-        """The nodes from the root to the end of the path; the references of all but those taken out are given back."""
-        nodes = [self._filesystem.getattr(abi.ROOT, wait=True)._replace(ino=abi.ROOT)]
-        try:
-            for name in path.encode(ENCODING).split(b"/"):
-                if name:
-                    nodes.append(self._filesystem.lookup(nodes[-1].ino, name, wait=True))
-            yield nodes
+            log.exception("libfuse ended")
+            self._failure = error
         finally:
-            for node in nodes[1:]:
-                self._filesystem.forget(node.ino, 1)
+            take_back_broken_pipes()
+            self._ended.set()
+            self._agreed.set()
 
-    def getattr(self, path: str, _file: Any = None) -> dict[str, int]:
-        with self._walk(path) as nodes:
-            return _stat(nodes[-1])
+    def _arguments(self) -> dict[str, Any]:
+        """libfuse's options, in fusepy's words."""
+        entry, attribute = self._timeouts
+        flags = {name: True for name in self._options.flags() if "=" not in name}
+        return {
+            "foreground": True,
+            "rw" if self._options.read_write else "ro": True,
+            "use_ino": True,
+            "fsname": self._options.source,
+            "subtype": SUBTYPE,
+            "entry_timeout": entry,
+            "negative_timeout": entry,
+            "attr_timeout": attribute,
+            "max_background": self._settings.max_background,
+            **({"suid": True, "dev": True} if self._options.suid else {}),
+            **flags,
+        }
 
-    def readlink(self, path: str) -> str:
-        with self._walk(path) as nodes:
-            return self._filesystem.readlink(nodes[-1].ino).decode(ENCODING)
+    def _agree(self) -> None:
+        """libfuse's first call, from its loop: the mount is there."""
+        take_back_signals()
+        self._agreed.set()
 
-    def opendir(self, path: str) -> int:
-        with self._walk(path):
-            return 0
+    def _is_interrupted(self) -> bool:
+        return bool(self._fuse._libfuse.fuse_interrupted())  # noqa: SLF001  # fusepy has no name for it
 
-    def readdir(self, path: str, _file: Any) -> list[tuple[str, dict[str, int] | None, int]]:
-        """Offset 0 throughout: libfuse takes the whole listing at once and keeps it for its reader."""
-        with self._walk(path) as nodes:
-            listing = self._filesystem.listing(nodes[-1].ino, wait=True)
-            found = listing.part(0, sys.maxsize, wait=True, counted=False)
-        entries = [(name.decode(ENCODING), _stat(attributes), 0) for name, attributes in found]
-        return [(".", None, 0), ("..", None, 0), *entries]
+    def _group(self) -> int:
+        group: int = self._fuse.fuse_get_context()[1]
+        return group
 
-    def open(self, path: str, file: Any) -> int:
-        """An open file keeps its reference: libfuse may forget the path before it is closed."""
-        with self._walk(path) as nodes:
-            node = nodes[-1].ino
-            self._filesystem.opened(node, wait=True)
-            file.fh = node
-            file.direct_io = self._filesystem.is_direct_io(node)
-            file.keep_cache = not file.direct_io
-            nodes.pop()
-        return 0
+    # --- as every binding ---------------------------------------------------------------------------------------------
 
-    def read(self, _path: str, size: int, offset: int, file: Any) -> bytes:
-        return bytes(self._filesystem.read(file.fh, offset, size, wait=True))
+    def serve(self) -> None:
+        """Answer requests until the mount is gone or `stop` is called. Raises MountError if libfuse fails."""
+        self._calls.begin()
+        # Where signals may reach any thread, Python looks after them when this one wakes.
+        while not self._ended.wait(_SIGNALS_HEARD_WITHIN):
+            pass
+        self._calls.stop()
+        if self._failure:
+            raise MountError(f"{self._mountpoint}: {self._failure}")
 
-    def release(self, _path: str, file: Any) -> int:
-        self._filesystem.released(file.fh)
-        self._filesystem.forget(file.fh, 1)
-        return 0
+    def stop(self) -> None:
+        """Make `serve` return soon. libfuse itself ends with the mount, or with the process."""
+        self._calls.stop()
+        self._ended.set()
 
-    def getxattr(self, path: str, name: str, _position: int = 0) -> bytes:
-        with self._walk(path) as nodes:
-            return self._filesystem.getxattr(nodes[-1].ino, name.encode(ENCODING), wait=True, group=self._group())
+    def close(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds for the end of libfuse, which lets go of the device; else the process's end does."""
+        self._calls.stop()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            log.debug("%s: libfuse goes on until this process ends", self._mountpoint)
 
-    def listxattr(self, path: str) -> list[str]:
-        with self._walk(path) as nodes:
-            return [name.decode(ENCODING) for name in self._filesystem.listxattr(nodes[-1].ino, wait=True)]
+    def wait_ready(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds until the kernel and the server have agreed; False if they have not."""
+        return self._calls.wait_begun(timeout) and not self._ended.is_set()
 
-    def statfs(self, _path: str) -> dict[str, int]:
-        size = self._filesystem.statfs()
-        blocks = {"f_bsize": size.block_size, "f_frsize": size.block_size, "f_blocks": size.blocks}
-        free = dict.fromkeys(("f_bfree", "f_bavail"), size.blocks_free)
-        free_files = dict.fromkeys(("f_ffree", "f_favail"), size.files_free)
-        return blocks | free | free_files | {"f_files": size.files, "f_namemax": size.name_max}
+    def counters(self) -> dict[str, int]:
+        """Requests so far, by name of the operation."""
+        return self._calls.counters()
 
+    def in_flight(self) -> int:
+        """Requests that wait for a worker."""
+        return self._calls.in_flight()
 
-def _stat(attributes: Attributes) -> dict[str, int]:
-    time = attributes.mtime * 1_000_000_000 + attributes.mtime_ns
-    shown = ("ino", "mode", "nlink", "uid", "gid", "rdev", "size", "blocks")
-    times = {f"st_{kind}time": time for kind in "amc"}
-    return {f"st_{name}": getattr(attributes, name) for name in shown} | times | {"st_blksize": abi.BLOCK_SIZE}
+    def io_errors(self) -> tuple[int, float]:
+        """How often EIO was the answer, and the Unix time of the last one (0: never)."""
+        return self._calls.io_errors()
+
+    def reset_io_errors(self) -> None:
+        """Count anew."""
+        self._calls.reset_io_errors()
+
+    def settle(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds until every request that is being answered now has been; False if not all were."""
+        return self._calls.settle(timeout)
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """The kernel cannot be told: what it believes ends with the time-outs."""
+
+    def invalidate_inode(self, ino: int, *, data: bool) -> None:
+        """The kernel cannot be told: what it believes ends with the time-outs."""
+
+    def prune(self, nodes: Iterable[int]) -> None:
+        """Give back unused nodes."""
+        self._paths.drop(list(nodes))
+
+    def flush_notifications(self, timeout: float) -> bool:  # noqa: ARG002
+        """There are none."""
+        return True

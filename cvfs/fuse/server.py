@@ -17,6 +17,7 @@ from cvfs.fuse import abi
 from cvfs.fuse.abi import Init, Message, Opcode, Open
 from cvfs.fuse.device import Channel
 from cvfs.fuse.filesystem import Filesystem, Listing
+from cvfs.fuse.io_errors import IOErrors
 from cvfs.fuse.notifier import Notifier
 from cvfs.fuse.server_settings import ServerSettings
 from cvfs.fuse.snapshots import Snapshots
@@ -37,20 +38,6 @@ MAX_WRITE = 4096
 
 PRUNED_AT_ONCE = 512
 _SETTLING_STEP = 0.002
-
-
-class IOErrors:
-    """How often the answer was EIO, and when last (Unix time). A count that two threads change at once may lose one."""
-
-    __slots__ = ("count", "last")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.last = 0.0
-
-    def note(self) -> None:
-        self.count += 1
-        self.last = time.time()
 
 
 class Server:
@@ -133,6 +120,16 @@ class Server:
         deadline = time.monotonic() + timeout
         workers = self._workers.drain(timeout)
         return self._notifier.drain(max(0.0, deadline - time.monotonic())) and workers
+
+    def close(self, timeout: float) -> None:
+        """Let go of the device, which ends the mount, after `serve` or instead of it.
+
+        Whoever waits for a download that does not end within `timeout` seconds is released then.
+        """
+        if self.drain(timeout):
+            self._channel.close()
+        else:
+            self._channel.abandon()
 
     def wait_ready(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until the kernel and the server have agreed; False if they have not."""

@@ -11,7 +11,8 @@ class ServerSettings:
 
     Timeouts are long because what changes is invalidated explicitly. Without `zero_message_open` every open costs a
     round trip, but the file system knows which files are open, direct I/O is possible, and who opens for writing hears
-    at once that he cannot. `statfs_timeout` is how long an answer to statfs serves again.
+    at once that he cannot. `statfs_timeout` is how long an answer to statfs serves again. `exported`: an NFS server uses the
+    mount, and its clients name files by handles that last.
     """
 
     entry_timeout: float = 86400.0
@@ -19,6 +20,7 @@ class ServerSettings:
     zero_message_open: bool = True
     posix_acl: bool = False
     export_support: bool = True
+    exported: bool = False
     cache_symlinks: bool = True
     statfs_timeout: float = 0.0
     max_read: int = 1 << 20

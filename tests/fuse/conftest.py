@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import socket
 import stat
 import struct
@@ -13,7 +12,7 @@ import pytest
 
 from cvfs.attributes import Attributes, FilesystemSize
 from cvfs.errors import IsADirectory, MountError, NoSuchAttribute, NotADirectory, NotALink, NotFound
-from cvfs.fuse import abi, fusepy_adapter, mount_points
+from cvfs.fuse import abi, binding, fusepy_adapter, mount_points
 from cvfs.fuse.abi import Opcode
 from cvfs.fuse.device import Channel
 from cvfs.fuse.mount_points import MountOptions
@@ -319,23 +318,21 @@ class NativeMount:
 class FusepyMount:
     """The same tree by libfuse 2, which answers in threads of its own."""
 
-    def __init__(self, tree, path: str) -> None:
+    def __init__(self, tree, path: str, **settings) -> None:
         self.path = path
-        self.thread = threading.Thread(
-            target=fusepy_adapter.serve, args=(tree, path, OPTIONS, 60.0), daemon=True, name="fusepy"
-        )
-        with open("/proc/self/mountinfo", "rb") as table:
-            changes = select.poll()
-            changes.register(table, select.POLLPRI)
-            self.thread.start()
-            while mount_table.find_mount(path) is None:
-                assert self.thread.is_alive(), "libfuse did not mount"
-                assert changes.poll(DEADLINE * 1000), "libfuse did not mount in time"
+        self.tree = tree
+        self.session = binding.mount("fusepy", tree, path, OPTIONS, ServerSettings(**settings))
+        self.thread = threading.Thread(target=self.session.serve, daemon=True)
+        self.thread.start()
+        assert self.session.wait_ready(DEADLINE)
 
     def stop(self) -> None:
-        mount_points.unmount(self.path, lazy=True)
+        self.tree.release.set()
+        if mount_table.find_mount(self.path) is not None:
+            mount_points.unmount(self.path, lazy=True)
         self.thread.join(DEADLINE)
         assert not self.thread.is_alive()
+        self.session.close(DEADLINE)
 
 
 @pytest.fixture
@@ -359,15 +356,31 @@ def native(tree, place):
         yield mount
 
 
-@pytest.fixture(params=["native", "fusepy"])
-def mounted(request, tree, place):
-    """A populated tree, mounted by one binding after the other."""
-    tree.populate()
-    if request.param == "fusepy" and os.environ.get("CI") != "true":
+def require_fusepy() -> None:
+    """Continuous integration must have it."""
+    if os.environ.get("CI") != "true":
         try:
             fusepy_adapter.load_fusepy()
         except MountError as error:
             pytest.skip(str(error))
-    mount = NativeMount(tree, place) if request.param == "native" else FusepyMount(tree, place)
-    yield mount
-    mount.stop()
+
+
+@pytest.fixture
+def fusepy(tree, place):
+    """Mounts by libfuse with these settings; stops what was mounted."""
+    require_fusepy()
+    with contextlib.ExitStack() as stack:
+
+        def mount(**settings) -> FusepyMount:
+            mounted = FusepyMount(tree, place, **settings)
+            stack.callback(mounted.stop)
+            return mounted
+
+        yield mount
+
+
+@pytest.fixture(params=["native", "fusepy"])
+def mounted(request, tree):
+    """A populated tree, mounted by one binding after the other."""
+    tree.populate()
+    return request.getfixturevalue(request.param)()

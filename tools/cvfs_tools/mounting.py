@@ -1,5 +1,6 @@
 """cvfs mount, umount."""
 
+import functools
 import os
 from typing import Any
 
@@ -7,10 +8,12 @@ import click
 
 from cvfs.client.background import mount_in_background
 from cvfs.client.process import mount_in_foreground
+from cvfs.client.settings.mount import FUSE_BINDINGS
 from cvfs.errors import CvfsError, MountError
 from cvfs.fuse import mount_points
 from cvfs.kernel import mount_table
 from cvfs_tools.mounts import place_of, running_mounts
+from cvfs_tools.readiness import tell_ready
 from cvfs_tools.repository_options import etc_of_group, repository_options, settings
 from cvfs_tools.running import start_logging
 
@@ -22,6 +25,9 @@ from cvfs_tools.running import start_logging
 @click.option("-d", "--debug", is_flag=True, help="Log everything")
 @click.option("--log", "logfile", metavar="FILE", help="Write messages there")
 @click.option("--allow-other", is_flag=True, help="Let other users in (always so for root)")
+@click.option(
+    "--fuse-binding", type=click.Choice(FUSE_BINDINGS), help="The way to the kernel  [CVFS_FUSE_BINDING]", default=None
+)
 @repository_options
 def mount(
     repository: str,
@@ -42,7 +48,7 @@ def mount(
     # Asked of the mount table: a mount whose server died or hangs is not looked into.
     if not mountpoint and mount_table.find_mount(place) is None:
         _make_default_place(place)
-    start = mount_in_foreground if foreground else mount_in_background
+    start = functools.partial(mount_in_foreground, on_ready=tell_ready) if foreground else mount_in_background
     start(chosen, place, allow_other=allow_other, reread=lambda: settings(repository, **options))
 
 

@@ -34,6 +34,7 @@ _NAMES = {
     "quota": "CVMFS_QUOTA_LIMIT",
     "tag": "CVMFS_REPOSITORY_TAG",
     "root_hash": "CVMFS_ROOT_HASH",
+    "fuse_binding": "CVFS_FUSE_BINDING",
 }
 # Options of mount(8) and fstab that ask for nothing beyond what every mount of cvfs does.
 _MOUNT_WORDS = frozenset(
@@ -51,7 +52,7 @@ _MOUNT_WORDS = frozenset(
 }
 # Mount options of the original and what they mean as parameters.
 _SWITCHES = {"disable_watchdog": ("CVFS_WATCHDOG", "no"), "cvmfs_suid": ("CVMFS_SUID", "yes")}
-_RENAMED = {"log": "CVFS_LOG", "uid": "CVFS_UID", "gid": "CVFS_GID"}
+_RENAMED = {"log": "CVFS_LOG", "uid": "CVFS_UID", "gid": "CVFS_GID", "fuse_binding": "CVFS_FUSE_BINDING"}
 
 
 def repository_options(function: Function) -> Function:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, replace
 from cvfs.client.settings.parameters import Parameters
 from cvfs.errors import UsageError
 
+FUSE_BINDINGS = ("native", "fusepy")
+"""The ways to the kernel, the default first; `cvfs.fuse.binding` has them."""
+
 _CPUS = 4096
 
 
@@ -98,13 +101,15 @@ class ProcessSettings:
 class MountSettings:
     """Where a mount keeps its socket (`workspace`; a mount needs one), who may use it, and what it leaves behind.
 
-    `talk_socket` is another place for the socket, `talk_owner` the name or number of the user who may use it.
+    `talk_socket` is another place for the socket, `talk_owner` the name or number of the user who may use it;
+    `fuse_binding` the way to the kernel, one of `FUSE_BINDINGS`.
     """
 
     workspace: str | None = None
     talk_socket: str | None = None
     talk_owner: str | None = None
     watchdog: bool = True
+    fuse_binding: str = FUSE_BINDINGS[0]
     logs: LogSettings = field(default_factory=LogSettings)
     observation: ObservationSettings = field(default_factory=ObservationSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)
@@ -117,6 +122,7 @@ class MountSettings:
             talk_socket=get.optional("CVMFS_TALK_SOCKET"),
             talk_owner=get.optional("CVMFS_TALK_OWNER"),
             watchdog=get.flag("CVFS_WATCHDOG", default=True),
+            fuse_binding=_fuse_binding(get),
             logs=LogSettings.of(get),
             observation=ObservationSettings.of(get),
             process=ProcessSettings.of(get),
@@ -135,6 +141,14 @@ class MountSettings:
 
 def _absolute(path: str | None) -> str | None:
     return os.path.abspath(path) if path else None
+
+
+def _fuse_binding(get: Parameters) -> str:
+    name = "CVFS_FUSE_BINDING"
+    chosen = (get.optional(name) or FUSE_BINDINGS[0]).lower()
+    if chosen not in FUSE_BINDINGS:
+        raise UsageError(f"{name}={chosen}: one of {', '.join(FUSE_BINDINGS)} is needed")
+    return chosen
 
 
 def _between(get: Parameters, name: str, default: int, least: int, most: int) -> int:
