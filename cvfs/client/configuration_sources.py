@@ -17,6 +17,7 @@ from cvfs.client.settings.parameters import Parameters
 from cvfs.client.settings.places import STANDARD_ETC
 from cvfs.client.settings.script import Value
 from cvfs.client.settings.tree import CONFIG_REPOSITORY, Configuration, Copy, Tree
+from cvfs.client.user_places import cache_directory, configuration_directory
 from cvfs.errors import CvfsError, UsageError
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ ETC_VARIABLE = "CVFS_ETC"
 # Where things lie, for this command and for cvfs-server: of the same prefix, but said to no mount.
 _PLACES = (ETC_VARIABLE, "CVFS_ROOT")
 PREFIXES = ("CVMFS_", "CVFS_")
+IDLE_TIME = 1200
+"""What CVFS_AUTOMOUNT_TIMEOUT is by default, in seconds."""
 _COMMAND_LINE = "the command line"
 _ENVIRONMENT = "the environment"
 
@@ -72,9 +75,8 @@ def etc_directory(named: str | None = None) -> str:
         raise UsageError(f"{chosen}: no directory with a configuration: it holds default.conf, domain.d, keys, …")
     if chosen:
         return os.path.abspath(chosen)
-    config_home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    own = os.path.join(config_home, "cvfs")
-    return own if os.geteuid() != 0 and os.path.isdir(own) else STANDARD_ETC
+    own = configuration_directory(os.environ) if os.geteuid() != 0 else None
+    return own or STANDARD_ETC
 
 
 def settings_of(configuration: Configuration) -> Settings:
@@ -109,8 +111,9 @@ def _cache_base(configuration: Configuration) -> dict[str, str]:
     """Without root the cache lies in the user's own place, not in /var/lib."""
     base = configuration.text("CVMFS_CACHE_BASE").strip() or DEFAULT_CACHE_BASE
     if os.geteuid() != 0 and base == DEFAULT_CACHE_BASE and not os.access(base, os.W_OK):
-        cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        base = os.path.join(cache_home, "cvfs")
+        # Who names a cache has what was seen remembered beside it, and needs nothing else.
+        needed = configuration.text(CONFIG_REPOSITORY) or not configuration.text("CVMFS_CACHE_DIR")
+        base = cache_directory(os.environ) if needed else base
     return {"CVMFS_CACHE_BASE": base}
 
 
@@ -138,6 +141,11 @@ def check_mountable(configuration: Configuration) -> None:
         raise UsageError(f"{fqrn}: CVMFS_STRICT_MOUNT is set, but CVMFS_REPOSITORIES missing")
     if fqrn not in configuration.repositories():
         raise UsageError(f"Not allowed to mount {fqrn}, add it to CVMFS_REPOSITORIES")
+
+
+def idle_time(configuration: Configuration) -> float:
+    """Seconds for which a repository that was mounted on access may lie idle; 0: for ever. Raises UsageError."""
+    return Parameters("automount", configuration.parameters()).number("CVFS_AUTOMOUNT_TIMEOUT", IDLE_TIME)
 
 
 def tell_warnings(configuration: Configuration) -> None:

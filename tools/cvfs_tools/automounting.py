@@ -9,17 +9,16 @@ from collections.abc import Callable, Sequence
 import click
 
 from cvfs import interpreter
+from cvfs.client.configuration_sources import idle_time
 from cvfs.client.observe.syslog import Syslog
 from cvfs.client.parent.clients import Client
 from cvfs.client.parent.keeper import Where
 from cvfs.client.parent.parent import run
-from cvfs.errors import UsageError
 from cvfs_tools.mounts import mount_directory
 from cvfs_tools.readiness import tell_ready
 from cvfs_tools.repository_options import etc_of_group, settings, sources
 
 _READY_WITHIN = 60.0
-_IDLE = 1200.0
 _MODULE = "cvfs_tools.cvfs_command"
 
 
@@ -52,7 +51,7 @@ def automount(
         _run_in_background(place)
         return
     _start_logging(logfile, debug=debug)
-    where = Where(place, _idle(options) if timeout is None else timeout)
+    where = Where(place, idle_time(sources(options).common()) if timeout is None else timeout)
     run(where, _words(place, options), _detach(logfile) if detached else tell_ready)
 
 
@@ -67,18 +66,6 @@ def _words(place: str, options: tuple[str, ...]) -> Callable[[str], Sequence[str
         return [*command, *given, fqrn, os.path.join(place, fqrn)]
 
     return words
-
-
-def _idle(options: tuple[str, ...]) -> float:
-    text = sources(options).common().text("CVFS_AUTOMOUNT_TIMEOUT").strip()
-    try:
-        idle = float(text or _IDLE)
-    except ValueError:
-        idle = -1.0
-    # Neither nan nor inf.
-    if not 0 <= idle < 1e9:
-        raise UsageError(f"CVFS_AUTOMOUNT_TIMEOUT={text}: give seconds, 0 for never")
-    return idle
 
 
 def _run_in_background(place: str) -> None:

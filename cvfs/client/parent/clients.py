@@ -103,8 +103,9 @@ class Client:
         with self._process.stderr as pipe:
             while line := pipe.readline(_LONGEST):
                 if text := line.decode(errors="replace").strip():
-                    self._last_words = text
-                    log.warning("%s", text)
+                    # Told in the name of the parent, which is the same program.
+                    self._last_words = text.removeprefix("cvfs: ")
+                    log.warning("%s", self._last_words)
 
 
 def _is_ready(news: socket.socket) -> bool:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cvfs.client.parent.clients import Client
 from cvfs.client.parent.kin import Kin
@@ -44,6 +45,14 @@ class Where:
         return os.path.join(self.directory, os.fsdecode(text))
 
 
+class Kept(NamedTuple):
+    """A repository that is mounted: its name, its client, and the mount's device number."""
+
+    text: bytes
+    client: Client
+    device: str
+
+
 class Keeper:
     """The clients of one parent mount. `send` takes answers for those who waited."""
 
@@ -56,7 +65,7 @@ class Keeper:
         self._kin = kin
         self._send = send
         self._lock = threading.Lock()
-        self._clients: dict[bytes, Client] = {}
+        self._kept: list[Kept] = []
         self._bell = -1
         self._ending = False
 
@@ -109,9 +118,10 @@ class Keeper:
                 self._kin.remove(client.pid)
                 mount_points.clean_dead_mount(place)
                 raise
+        entry = find_mount(place)
         log.info("%s mounted, process %d", place, client.pid)
         with self._lock:
-            self._clients[text] = client
+            self._kept.append(Kept(text, client, entry.device if entry else ""))
         os.eventfd_write(self._bell, 1)
 
     # --- watching -----------------------------------------------------------------------------------------------------
@@ -121,19 +131,17 @@ class Keeper:
         due = time.monotonic() + self._where.idle
         while not self._ending:
             idle = self._where.idle
-            ended = self._ended(max(0.0, due - time.monotonic()) if idle else None)
-            for text in ended:
-                self._bury(text)
+            for kept in self._ended(max(0.0, due - time.monotonic()) if idle else None):
+                self._bury(kept)
             if idle and time.monotonic() >= due:
                 self._unmount_idle()
                 due = time.monotonic() + idle
 
-    def _ended(self, timeout: float | None) -> list[bytes]:
+    def _ended(self, timeout: float | None) -> list[Kept]:
         """Wait for ends of clients, for a new one, or for so many seconds."""
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
-        with self._lock:
-            watched = {client.descriptor: text for text, client in self._clients.items()}
+        watched = {kept.client.descriptor: kept for kept in self._all()}
         for descriptor in watched:
             poll.register(descriptor, select.POLLIN)
         found = [descriptor for descriptor, _ in poll.poll(None if timeout is None else 1000 * timeout)]
@@ -141,29 +149,34 @@ class Keeper:
             os.eventfd_read(self._bell)
         return [watched[descriptor] for descriptor in found if descriptor in watched]
 
-    def _bury(self, text: bytes) -> None:
-        with self._lock:
-            client = self._clients.pop(text)
-        client.bury()
-        self._kin.remove(client.pid)
-        place = self._where.place(text)
+    def _bury(self, kept: Kept) -> None:
+        """What a dead client leaves is taken away before anything else: until then there are errors."""
+        place = self._where.place(kept.text)
         with _told():
-            if mount_points.clean_dead_mount(place):
-                log.warning("%s: process %d died, the next access mounts it again", place, client.pid)
+            entry = find_mount(place)
+            if entry is not None and entry.device == kept.device:
+                mount_points.unmount(place, lazy=True)
+                log.warning("%s: process %d died, the next access mounts it again", place, kept.client.pid)
             else:
                 log.info("%s is unmounted", place)
-        self._names.gone(text)
+        with self._lock:
+            self._kept.remove(kept)
+            is_last = all(other.text != kept.text for other in self._kept)
+        if is_last:
+            self._names.gone(kept.text)
+        self._kin.remove(kept.client.pid)
+        kept.client.bury()
 
     def _unmount_idle(self) -> None:
         """Take away what nobody has used since the last time; its client ends by itself."""
-        for text in self._texts():
+        for kept in self._all():
             with _told():
-                if mounts.expire(self._where.place(text)):
-                    log.info("%s was idle", self._where.place(text))
+                if mounts.expire(self._where.place(kept.text)):
+                    log.info("%s was idle", self._where.place(kept.text))
 
-    def _texts(self) -> list[bytes]:
+    def _all(self) -> list[Kept]:
         with self._lock:
-            return list(self._clients)
+            return list(self._kept)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -171,9 +184,7 @@ class Keeper:
         """Take all repositories away. What is in use is taken out of sight, and its client ends with its last user."""
         self._ending = True
         os.eventfd_write(self._bell, 1)
-        with self._lock:
-            clients = dict(self._clients)
-        freed = [client for text, client in clients.items() if self._unmounted(self._where.place(text))]
+        freed = [kept.client for kept in self._all() if self._unmounted(self._where.place(kept.text))]
         deadline = time.monotonic() + _ENDED_WITHIN
         for client in freed:
             client.has_ended(max(0.0, deadline - time.monotonic()))
