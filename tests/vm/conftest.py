@@ -54,7 +54,7 @@ def wheels(tmp_path_factory) -> Iterator[str]:
     platforms = [f"--platform={name}" for name in ("manylinux2014_x86_64", "manylinux_2_28_x86_64")]
     _pip("download", "--only-binary=:all:", f"--python-version={PYTHON_OF_IMAGE}", *platforms, "--dest", kept,
          "--find-links", kept, f"{wheel}[zstd]")  # fmt: skip
-    with _served(kept) as port:
+    with _Served(kept) as port:
         yield f"http://{HOST}:{port}/"
 
 
@@ -62,15 +62,16 @@ def _pip(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "pip", "--quiet", *map(str, words)], check=True, timeout=1200)
 
 
-def _served(directory: Path) -> "_Served":
-    return _Served(directory)
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 class _Served:
     """A directory on a port of the loopback."""
 
     def __init__(self, directory: Path) -> None:
-        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(directory))
+        handler = functools.partial(_Quiet, directory=str(directory))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
 
     def __enter__(self) -> int:
