@@ -186,7 +186,7 @@ class TrustAnchors:
         _require(not limit or age <= limit, MANIFEST_AGE, message)
 
     def _accept_whitelist(self, data: bytes, now: float) -> Whitelist:
-        _require(bool(self.public_keys), MASTER_KEY, f"none known for {self.fqrn}: set CVMFS_PUBLIC_KEY")
+        _require(bool(self.public_keys), MASTER_KEY, f"none known for {self.fqrn}: set CVMFS_PUBLIC_KEY (-k FILE)")
         with _step(WHITELIST_FORMAT):
             signed = split_signed(data)
             whitelist = whitelists.parse(signed.payload)

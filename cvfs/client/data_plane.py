@@ -70,7 +70,10 @@ def connect(settings: Settings) -> DataPlane:
     """
     network = settings.network
     if not network.servers:
-        raise UsageError(f"{settings.fqrn}: no server known, set CVMFS_SERVER_URL")
+        raise UsageError(
+            f"{settings.fqrn}: no server known, set CVMFS_SERVER_URL (-w URL) and CVMFS_PUBLIC_KEY (-k FILE), or have a "
+            "configuration that does: /etc/cvmfs, ~/.config/cvfs, or one named by CVFS_ETC or --etc"
+        )
     own, external = own_upstream(network), external_upstream(network)
     cache = open_cache(settings.cache)
     contents = _contents(settings, own.store, cache)

@@ -68,7 +68,7 @@ def run(
         at_end.callback(logs.stop)
         obey(settings.mount.process)
         watchdog = start_watchdog(settings, mountpoint)
-        again = _from(os.getcwd(), reread) if reread else None
+        again = _from(_working_directory(), reread) if reread else None
         mount = Mount(
             settings,
             mountpoint,
@@ -92,6 +92,14 @@ def _dismiss(watchdog: Watchdog, mount: Mount) -> None:
     """An abandoned mount point is the watchdog's last work."""
     if not mount.abandoned:
         watchdog.stop()
+
+
+def _working_directory() -> str:
+    """Somebody may start a mount where there is no directory any more: relative names would mean nothing there either."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
 
 
 def _from(directory: str, reread: Reread) -> Reread:

@@ -1,0 +1,55 @@
+"""A program run as an ordinary user without any capability, who can read this Python and the project wherever they are.
+
+`python ordinary.py [--bare HOME] COMMAND…`: with --bare on a machine without /cvmfs and /etc/cvmfs, HOME being read-only.
+"""
+
+import os
+import sys
+
+USER = 1000
+_DROPPED = ("--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+
+
+def ordinary(*words, bare=None):
+    """The command line that runs these words so."""
+    return [sys.executable, os.path.abspath(__file__), *(("--bare", str(bare)) if bare else ()), *map(str, words)]
+
+
+def _main(words):
+    from cvfs.kernel import namespaces
+
+    present = os.getcwd()
+    namespaces.separate()
+    _open_ways()
+    if words[0] == "--bare":
+        _make_bare(words[1])
+        words = words[2:]
+    os.chdir(present)
+    os.execvp("setpriv", ["setpriv", f"--reuid={USER}", f"--regid={USER}", *_DROPPED, *words])
+
+
+def _open_ways():
+    """The interpreter may be below a directory that is its owner's alone, as root's is."""
+    from cvfs.kernel import room
+
+    for path in (os.path.realpath(sys.executable), *map(os.path.abspath, sys.path)):
+        parts = path.split("/")
+        for way in ("/".join(parts[:count]) for count in range(2, len(parts))):
+            if os.path.isdir(way) and not os.stat(way).st_mode & 1:
+                room._cover(way, [])
+
+
+def _make_bare(home):
+    from cvfs.kernel import mounts, room
+
+    mounts.bind(home, home)
+    mounts.seal(home)
+    room.mounts = type("Unsealed", (), {**vars(mounts), "seal": lambda _place: None})
+    room._cover("/etc", ["cvmfs"])
+    os.rmdir("/etc/cvmfs")
+    room._rebuild_root(["cvmfs"])
+    os.rmdir("/cvmfs")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])
