@@ -1,0 +1,77 @@
+"""Clients as processes: ready when they say so, failed with their last words, never waited for longer than allowed."""
+
+import os
+import socket
+import sys
+import time
+
+import pytest
+
+from cvfs.client.parent.clients import Client
+from cvfs.errors import MountError
+
+READY = """
+import os, socket, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
+    news.sendto(b"STATUS=x\\nREADY=1", "\\0" + os.environ["NOTIFY_SOCKET"][1:])
+"""
+
+
+def client_of(program):
+    return Client("sw.example.org", [sys.executable, "-c", program])
+
+
+def wait(client, seconds=30.0):
+    with client.start() as news:
+        client.wait_ready(news, time.monotonic() + seconds)
+
+
+def test_ready_when_it_says_so():
+    client = client_of(READY + "\nsys.stdin.read()")
+    wait(client)
+    assert client.has_ended(30)
+    assert "exit status 0" in client.bury()
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("import sys; sys.exit('cvfs: sw.example.org: no server answers')", "sw.example.org: no server answers"),
+        ("import sys; print('one', file=sys.stderr); sys.exit('two')", "two"),
+        ("import sys; sys.exit(35)", "sw.example.org: its process ended with exit status 35"),
+        ("import os; os.kill(os.getpid(), 9)", "sw.example.org: its process ended with signal 9"),
+        ("import sys; sys.stderr.buffer.write(b'\\xff' * 5000)", "\ufffd" * 904),
+    ],
+)
+def test_failed_with_its_last_words(program, words):
+    with pytest.raises(MountError) as failure:
+        wait(client_of(program))
+    assert str(failure.value) == words
+
+
+def test_not_ready_in_time():
+    client = client_of("import time; time.sleep(600)")
+    with pytest.raises(MountError, match="not mounted in time"):
+        wait(client, seconds=0.01)
+    assert not os.path.exists(f"/proc/{client.pid}")
+
+
+def test_no_such_program():
+    with pytest.raises(MountError, match="no process can be started"):
+        wait(Client("sw.example.org", ["/nowhere/cvfs"]))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_what_others_say_does_not_count():
+    """Anybody may send to an address without a file."""
+    client = client_of("import sys, time; time.sleep(600)")
+    with client.start() as news:
+        address = news.getsockname()
+        child = os.fork()
+        if child == 0:
+            os.setresuid(65534, 65534, 65534)
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", address)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        with pytest.raises(MountError, match="in time"):
+            client.wait_ready(news, time.monotonic() + 0.2)

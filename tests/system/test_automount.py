@@ -1,0 +1,236 @@
+"""The parent mount for real: repositories appear on first access, come back when their client dies, go when they are idle."""
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from processes import CVFS, ENVIRONMENT, has_ended
+
+from cvfs.client.parent.clients import Client
+from cvfs.kernel.mount_table import find_mount, mount_table
+
+pytestmark = pytest.mark.system
+
+ONE, OTHER = "tiny.example.org", "tiny-shake128.example.org"
+FILE = "chunked/random_500k"
+PATIENCE = 60.0
+
+
+class Automount:
+    """A parent mount with the repositories that a configuration tree knows."""
+
+    def __init__(self, etc: Path, directory: Path, *options: str) -> None:
+        self.directory = directory
+        words = [*CVFS, "--etc", str(etc), "automount", "--foreground", str(directory), *options]
+        self.process = Client("parent", ["env", f"PYTHONPATH={ENVIRONMENT['PYTHONPATH']}", *words])
+
+    def start(self) -> "Automount":
+        with self.process.start() as news:
+            self.process.wait_ready(news, time.monotonic() + PATIENCE)
+        return self
+
+    def path(self, fqrn: str, name: str = "") -> Path:
+        return self.directory / fqrn / name
+
+    def mounted(self, fqrn: str) -> str | None:
+        entry = find_mount(self.path(fqrn).as_posix())
+        return entry.device if entry else None
+
+    def client(self, fqrn: str) -> int:
+        return int(os.getxattr(self.path(fqrn), "user.pid"))
+
+    def unmount(self, fqrn: str) -> None:
+        """As an administrator would; the mount before this test may still be looked at by somebody."""
+        if self.mounted(fqrn):
+            subprocess.run(["umount", "-l", self.path(fqrn)], check=True)
+
+    def end(self) -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGTERM)
+        return self.process.has_ended(PATIENCE)
+
+
+def until(condition):
+    """Wait for what other processes are about to do."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def etc(tmp_path_factory, fixture_repository):
+    """A tree that knows two repositories, one whose server refuses, and how clients live here."""
+    root = tmp_path_factory.mktemp("automount")
+    tree = root / "etc"
+    for directory in ("keys", "config.d"):
+        (tree / directory).mkdir(parents=True)
+    for fqrn in (ONE, OTHER):
+        fixture = fixture_repository(fqrn)
+        (tree / "keys" / fixture.public_key.name).write_bytes(fixture.public_key.read_bytes())
+        (tree / "config.d" / f"{fqrn}.conf").write_text(f"CVMFS_SERVER_URL=file://{fixture.storage}\n")
+    refusing = "CVMFS_SERVER_URL=http://127.0.0.1:1/cvmfs/@fqrn@\nCVMFS_MAX_RETRIES=0\n"
+    (tree / "config.d" / "refused.example.org.conf").write_text(refusing)
+    common = f"CVMFS_HTTP_PROXY=DIRECT\nCVMFS_CACHE_BASE={root}/cache\nCVMFS_SHARED_CACHE=no\n"
+    (tree / "default.local").write_text(common)
+    return tree
+
+
+@pytest.fixture
+def automount(etc, tmp_path):
+    """Starts parent mounts with options, each below a directory that it makes itself."""
+    made = []
+
+    def start(*options):
+        made.append(Automount(etc, tmp_path / "cvmfs", *options))
+        return made[-1].start()
+
+    yield start
+    for one in made:
+        one.end()
+        leftovers = [entry.mountpoint for entry in mount_table() if entry.mountpoint.startswith(bytes(tmp_path))]
+        for place in reversed(leftovers):
+            subprocess.run(["umount", "-l", place], capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def parent(etc, tmp_path_factory):
+    """One for the tests that leave it as it was."""
+    one = Automount(etc, tmp_path_factory.mktemp("parent") / "cvmfs").start()
+    yield one
+    assert one.end()
+    assert not [entry for entry in mount_table() if entry.mountpoint.startswith(bytes(one.directory))]
+
+
+def enter(path):
+    return subprocess.run(["sh", "-c", 'cd "$1" && ls', "-", path], check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("access", "name"),
+    [
+        (lambda path: path.stat().st_ino, ""),
+        (lambda path: path.read_bytes(), FILE),
+        (os.listdir, ""),
+        (enter, ""),
+        (lambda path: os.getxattr(path, "user.fqrn"), ""),
+        (lambda path: os.statvfs(path).f_namemax, ""),
+    ],
+    ids=["stat", "open", "list", "chdir", "xattr", "statfs"],
+)
+def test_the_first_access_mounts(parent, access, name):
+    parent.unmount(ONE)
+    first = access(parent.path(ONE, name))
+    assert parent.mounted(ONE)
+    assert first
+    assert access(parent.path(ONE, name)) == first
+
+
+def test_who_comes_first_together_all_get_it(parent):
+    for fqrn in (ONE, OTHER):
+        parent.unmount(fqrn)
+    read = []
+    askers = [
+        threading.Thread(target=lambda fqrn=fqrn: read.append(parent.path(fqrn, FILE).read_bytes()))
+        for fqrn in (ONE, OTHER) * 10
+    ]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join(PATIENCE)
+    assert len(read) == 20
+    ours = [entry for entry in mount_table() if entry.mountpoint.startswith(bytes(parent.directory) + b"/")]
+    assert sorted(entry.source for entry in ours) == sorted((ONE, OTHER))
+
+
+@pytest.mark.parametrize("name", ["nodot", ".git", "unknown.example.org", "refused.example.org", "refused.example.org"])
+def test_what_cannot_be_mounted_does_not_exist(parent, name):
+    started = time.monotonic()
+    with pytest.raises(FileNotFoundError):
+        os.stat(parent.path(name))
+    assert time.monotonic() - started < PATIENCE
+
+
+def test_a_listing_shows_what_is_mounted(parent):
+    parent.unmount(OTHER)
+    parent.path(ONE, FILE).read_bytes()
+    until(lambda: os.listdir(parent.directory) == [ONE])
+    with pytest.raises(OSError) as refused:
+        (parent.directory / "new.example.org").joinpath("x").mkdir(parents=True)
+    assert refused.value.errno in (errno.EROFS, errno.ENOENT)
+
+
+def test_a_client_that_dies_is_replaced_at_the_next_access(parent):
+    parent.path(ONE, FILE).read_bytes()
+    pid, device = parent.client(ONE), parent.mounted(ONE)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: parent.mounted(ONE) != device)
+    assert parent.path(ONE, FILE).read_bytes()
+    assert parent.client(ONE) != pid
+
+
+def test_a_killed_parent_is_replaced_by_the_same_command_and_programs_go_on(automount):
+    first = automount()
+    content = first.path(ONE, FILE).read_bytes()
+    with open(first.path(ONE, FILE), "rb") as running:
+        os.kill(first.process.pid, signal.SIGKILL)
+        assert first.process.has_ended(PATIENCE)
+        assert first.path(ONE, FILE).read_bytes() == content
+        second = automount()
+        assert second.path(ONE, FILE).read_bytes() == content
+        assert running.read() == content
+
+
+def test_the_end_takes_away_what_is_there_and_spares_who_uses_it(automount):
+    parent = automount()
+    content = parent.path(ONE, FILE).read_bytes()
+    parent.path(OTHER, FILE).read_bytes()
+    used, idle = parent.client(ONE), parent.client(OTHER)
+    with open(parent.path(ONE, FILE), "rb") as running:
+        assert parent.end()
+        assert has_ended(idle)
+        assert os.listdir(parent.directory) == []
+        assert running.read() == content
+    assert has_ended(used)
+
+
+def test_what_lies_idle_is_taken_away_and_comes_back(automount):
+    parent = automount("--timeout", "0.2")
+    content = parent.path(ONE, FILE).read_bytes()
+    with open(parent.path(OTHER, FILE), "rb"):
+        until(lambda: not parent.mounted(ONE))
+        assert parent.mounted(OTHER)
+    assert parent.path(ONE, FILE).read_bytes() == content
+
+
+NAMESPACES = """
+set -e
+mount --make-rshared /
+"$@" automount "$DIRECTORY"
+unshare -m --propagation slave sh -c 'cat "$DIRECTORY/$FILE" | wc -c'
+umount -l "$DIRECTORY"/*.*
+unshare -m --propagation private sh -c 'cat "$DIRECTORY/$FILE"' || echo refused
+cat "$DIRECTORY/$FILE" | wc -c
+umount -l "$DIRECTORY"
+"""
+
+
+def test_other_namespaces_see_what_is_mounted_if_mounts_come_to_them(etc, tmp_path):
+    """As containers do: a volume that is a slave gets the mounts, a private one an error and no hanging process."""
+    command = [*CVFS, "--etc", str(etc)]
+    surroundings = ENVIRONMENT | {"DIRECTORY": str(tmp_path / "cvmfs"), "FILE": f"{ONE}/{FILE}"}
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", NAMESPACES, "-", *command],
+        env=surroundings, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    size, refused, again = done.stdout.split()
+    assert (size, refused) == (again, "refused")
+    assert int(size) > 0
+    assert "Stale file handle" in done.stderr
