@@ -144,7 +144,7 @@ def test_cat_follows_links_inside_the_repository(run):
         ("/symlinks/absolute", ["leads out of the repository, to /etc/hostname"]),
         ("/symlinks/self", ["too many levels of symbolic links"]),
         ("/symlinks/dangling", ["no such file"]),
-        ("/files/hello.txt/x", ["no such file"]),
+        ("/files/hello.txt/x", ["/files/hello.txt: not a directory"]),
         (b"/none\n\x1b[2J", ["\\x0a\\x1b[2J"]),
     ],
 )

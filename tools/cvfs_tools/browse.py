@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from cvfs.client.library.links import Paths
 from cvfs.client.repository import Repository
 from cvfs.errors import IsADirectory, UsageError
 from cvfs.format.dirent import DirectoryEntry
@@ -179,23 +180,9 @@ def _without_following(place: str, flags: int) -> int:
 
 
 def _resolved(opened: Repository, path: str) -> bytes:
-    """The path behind symbolic links, as `cat` on a mount would follow them; relative and inside the repository only."""
-    todo, done = [part for part in as_path(path).split(b"/") if part], b""
-    for _ in range(400):
-        if not todo:
-            return done
-        part = todo.pop(0)
-        if part == b"..":
-            done = done.rpartition(b"/")[0]
-            continue
-        entry = opened.lookup(done + b"/" + part)
-        if not entry.is_link:
-            done += b"/" + part
-        elif entry.symlink.startswith(b"/"):
-            raise UsageError(f"{path}: leads out of the repository, to {shown(entry.symlink)}")
-        else:
-            todo = [piece for piece in entry.symlink.split(b"/") if piece not in (b"", b".")] + todo
-    raise UsageError(f"{path}: too many levels of symbolic links")
+    """The path behind symbolic links, as `cat` on a mount would follow them; they may not leave the repository."""
+    home = f"{opened.settings.mount_dir}/{opened.settings.fqrn}".encode()
+    return Paths(home, opened.lookup, lambda entry: entry.symlink).find(as_path(path))[0]
 
 
 @click.command()

@@ -85,7 +85,7 @@ def test_pandas_reads_an_open_file(published, reader):
 
 
 def test_pandas_is_told_what_is_missing(url, options):
-    with pytest.raises(FileNotFoundError, match="none.csv"):
+    with pytest.raises(FileNotFoundError, match=r"none\.csv"):
         pd.read_csv(f"{url}/none.csv", storage_options=options)
     with pytest.raises(OSError, match="cannot be changed"):
         pd.DataFrame({"x": [1]}).to_csv(f"{url}/new.csv", storage_options=options)
