@@ -16,7 +16,7 @@ from cvfs.format.signature import load_public_key
 from cvfs_tools.running import write_line
 from cvfs_tools.setup import autofs, fstab, programs, units
 from cvfs_tools.setup.contextualising import cloud_init_options, document, refuse_without_document
-from cvfs_tools.setup.performing import Outcome, SetUp
+from cvfs_tools.setup.performing import Outcome, SetUp, is_this_machine
 from cvfs_tools.setup.plan import MOUNTS, Section, joined
 from cvfs_tools.setup.showing import shown, summary
 from cvfs_tools.setup.site_files import Site, site_files
@@ -76,7 +76,7 @@ def setup(
 
 
 def _perform(made: SetUp, outcome: Outcome, root: str) -> None:
-    if os.geteuid() != 0 and os.path.realpath(root) == "/":
+    if os.geteuid() != 0 and is_this_machine(root):
         raise UsageError(
             "only root can set up a machine: --dry-run shows what would be done; without root, cvfs exec needs no set-up"
         )

@@ -94,11 +94,16 @@ class SetUp:
                 yield f"{' '.join(command)}: {failure}"
 
     def _not_here(self, command: Command) -> str:
-        if os.path.realpath(self._root) != "/":
+        if not is_this_machine(self._root):
             return f"the machine of {self._root} is not running"
         if command[0] == "systemctl" and not os.path.isdir(_SYSTEMD):
             return "no systemd is running"
         return ""
+
+
+def is_this_machine(root: str) -> bool:
+    """Whether a tree is what we run from, and not the files of another machine."""
+    return os.path.realpath(root) == "/"
 
 
 def _failure(command: Command) -> str:
