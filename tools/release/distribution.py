@@ -4,6 +4,7 @@ Neither the place, the user, the mask nor the time of the build is in them: date
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,12 +16,12 @@ _UNDATED = "1577836800"
 """2020-01-01, where there is no commit: in an unpacked source distribution."""
 
 
-def build(project: Path, destination: Path) -> list[Path]:
+def build(project: Path, destination: Path, commit: str = "HEAD") -> list[Path]:
     """The files that were made, the wheel first. Raises CalledProcessError."""
     destination = destination.resolve()
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch) / "tree"
-        epoch = export(project, tree)
+        epoch = export(project, tree, commit)
         _run(tree, epoch, "tools/release/pages.py", "generated")
         source = _hatchling(tree, epoch, "sdist", destination)
         with tarfile.open(source) as archive:
@@ -30,16 +31,19 @@ def build(project: Path, destination: Path) -> list[Path]:
         return [_hatchling(unpacked, epoch, "wheel", destination), source]
 
 
-def export(project: Path, tree: Path) -> str:
-    """Put the files of the present commit into a new directory; the time of the commit, in seconds since 1970."""
-    tree.mkdir()
+def export(project: Path, tree: Path, commit: str) -> str:
+    """Put the files of a commit into a new directory; the time of the commit, in seconds since 1970."""
     if not (project / ".git").exists():
-        subprocess.run(["cp", "-R", "--", f"{project}/.", tree], check=True)
+        made = (project / ".gitignore").read_text(encoding="utf-8").split()
+        shutil.copytree(
+            project, tree, symlinks=True, ignore=shutil.ignore_patterns(*(name.strip("/") for name in made))
+        )
         return os.environ.get("SOURCE_DATE_EPOCH", _UNDATED)
+    tree.mkdir()
     git = ("git", "-c", "safe.directory=*", "-C", str(project))
-    archive = subprocess.run([*git, "archive", "--format=tar", "HEAD"], check=True, stdout=subprocess.PIPE).stdout
+    archive = subprocess.run([*git, "archive", "--format=tar", commit], check=True, stdout=subprocess.PIPE).stdout
     subprocess.run(["tar", "-x", "-C", tree], input=archive, check=True)
-    shown = subprocess.run([*git, "show", "-s", "--format=%ct", "HEAD"], check=True, stdout=subprocess.PIPE)
+    shown = subprocess.run([*git, "show", "-s", "--format=%ct", commit], check=True, stdout=subprocess.PIPE)
     return shown.stdout.decode().strip()
 
 
