@@ -45,13 +45,18 @@ def script(command: click.Command, program: str, shell: str) -> str:
 
 def make_complete(command: click.Command) -> click.Command:
     """Give every parameter of a verb, and of the verbs below it, something to offer."""
-    for parameter in command.params:
-        if parameter.type is click.STRING:
-            parameter.type = _Offered(_metavar_of(parameter), _offer_for(parameter))
+    make_offers(command.params)
     if isinstance(command, click.Group):
         for below in command.commands.values():
             make_complete(below)
     return command
+
+
+def make_offers(parameters: Iterable[click.Parameter]) -> None:
+    """Give those that take any text something to offer."""
+    for parameter in parameters:
+        if parameter.type is click.STRING:
+            parameter.type = _Offered(_metavar_of(parameter), _OFFERS.get(parameter.name or ""))
 
 
 class _Offered(click.types.StringParamType):
@@ -79,10 +84,6 @@ class _Offered(click.types.StringParamType):
 
 def _metavar_of(parameter: click.Parameter) -> str:
     return "DIR" if parameter.name == "mountpoint" else parameter.metavar or ""
-
-
-def _offer_for(parameter: click.Parameter) -> Offer | None:
-    return _OFFERS.get(parameter.name or "")
 
 
 def _repositories(ctx: click.Context) -> Iterable[str]:
@@ -119,16 +120,18 @@ def _published(ctx: click.Context) -> Iterable[str]:
 
 
 def _tags(ctx: click.Context) -> Iterable[str]:
-    """Of a repository of this machine, in its own storage, that is named already or is the only one."""
+    """Of a repository of this machine, in its own storage, that is named on the line or is the only one."""
     if ctx.find_root().info_name != "cvfs-server":
         return ()
     from cvfs_server.settings import load_settings  # noqa: PLC0415
     from cvfs_server.tags.tags import list_tags  # noqa: PLC0415
-    from cvfs_tools.server_options import chosen_repository  # noqa: PLC0415
 
-    site = _site(ctx)
-    fqrn = chosen_repository(site, ctx.params.get("fqrn"))
-    return () if load_settings(site, fqrn).s3 else [tag.name for tag in list_tags(site, fqrn)]
+    site, known = _site(ctx), list(_published(ctx))
+    # A line that ends with an option without its value has no parameters yet.
+    named = [fqrn for fqrn in known if fqrn in os.environ.get("COMP_WORDS", "").split()] or known
+    if len(named) != 1 or load_settings(site, named[0]).s3:
+        return ()
+    return [tag.name for tag in list_tags(site, named[0])]
 
 
 def _site(ctx: click.Context) -> Any:

@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from cvfs.errors import CvfsError
-from cvfs_tools.completing import make_complete
+from cvfs_tools.completing import make_complete, make_offers
 
 
 class Group(click.Group):
@@ -48,6 +48,13 @@ class Verbs(Group):
         command: click.Command = getattr(import_module(f"cvfs_tools.{module}"), function)
         # A shell asks what a parameter can be.
         return make_complete(command) if ctx.resilient_parsing else command
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its own options; a shell asks what they can be, too."""
+        found = super().get_params(ctx)
+        if ctx.resilient_parsing:
+            make_offers(found)
+        return found
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Names only: for their help texts all verbs would be imported, at each press of a key."""
