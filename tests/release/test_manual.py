@@ -67,6 +67,14 @@ def test_every_help_text_says_something(ctx):
             assert option.name in ("help", "version") or not (option.help or "").rstrip().endswith("."), option.opts
 
 
+@pytest.mark.parametrize("ctx", COMMANDS)
+def test_every_option_says_what_it_takes(ctx):
+    """In a word of the field, not by a type of Python's: --days DAYS, not --days INTEGER."""
+    for option in ctx.command.params:
+        if isinstance(option, click.Option) and not (option.is_flag or option.hidden):
+            assert option.metavar or isinstance(option.type, click.Choice), f"{option.opts}: no metavar"
+
+
 def test_every_option_is_on_the_page(texts):
     """Also those of the verbs of a verb."""
     for ctx in everything():

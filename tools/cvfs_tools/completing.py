@@ -24,9 +24,9 @@ Offer = Callable[[click.Context], Iterable[str]]
 def completion(ctx: click.Context, shell: str) -> None:
     """Print what makes a SHELL complete verbs, options, repositories and mount points.
 
-    For one session of bash: eval "$(cvfs completion bash)". To keep it, write it to
+    For one session: eval "$(cvfs completion bash)"; cvfs-server has its own. To keep it, write it to
     ~/.local/share/bash-completion/completions/cvfs, to ~/.config/fish/completions/cvfs.fish, or as _cvfs to a directory of
-    zsh's fpath.
+    zsh's fpath. What pip installs below share/ has it already.
     """
     program = ctx.find_root()
     click.echo(script(program.command, program.info_name or "cvfs", shell), nl=False)

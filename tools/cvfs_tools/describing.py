@@ -17,7 +17,14 @@ from cvfs_tools.server_options import chosen_repository, site_at, site_options
 @click.argument("fqrn", required=False)
 @click.option("-o", "--output", metavar="FILE", help="Into a file")
 @click.option("-s", "--separator", metavar="C", default="|", help="Between columns", show_default=True)
-@click.option("-t", "--table", default="publish_statistics", help=" or ".join(statistics.TABLES), show_default=True)
+@click.option(
+    "-t",
+    "--table",
+    metavar="NAME",
+    default="publish_statistics",
+    help=" or ".join(statistics.TABLES),
+    show_default=True,
+)
 @site_options
 def print_stats(fqrn: str | None, *, output: str | None, separator: str, table: str, root: str) -> None:
     """Print what publishes or garbage collections did, one line each."""

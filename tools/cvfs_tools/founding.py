@@ -41,8 +41,12 @@ _UNION = "overlayfs"
 @click.option("-s", "--s3-config", metavar="FILE", help="Publish into the S3 bucket that FILE names; -w is its URL")
 @click.option("-o", "--owner", metavar="USER", help="User who publishes, to whom all of it belongs  [default: you]")
 @click.option("-k", "--keys", metavar="DIR", help="Take the keys that are in DIR")
-@click.option("-a", "--hash-algorithm", default="sha1", help="sha1, rmd160 or shake128", show_default=True)
-@click.option("-Z", "--compression", default="zlib", help="zlib, zlib-fast, zstd or none", show_default=True)
+@click.option(
+    "-a", "--hash-algorithm", metavar="NAME", default="sha1", help="sha1, rmd160 or shake128", show_default=True
+)
+@click.option(
+    "-Z", "--compression", metavar="NAME", default="zlib", help="zlib, zlib-fast, zstd or none", show_default=True
+)
 @click.option("-z", "--garbage-collection", is_flag=True, help="Collect garbage automatically (allowed it is always)")
 @click.option("-g", "--no-autotags", is_flag=True, help="No generic tags at each publish")
 @click.option(
@@ -58,7 +62,9 @@ _UNION = "overlayfs"
 @click.option("-p", "--no-apache", is_flag=True, help="Leave Apache alone (always so)")
 @click.option("-V", "--voms", metavar="TEXT", help="Access control (not supported)")
 @click.option("-R", "--masterkeycard", is_flag=True, help="Master key on a smart card (not supported)")
-@click.option("--days", type=int, default=DEFAULT_DAYS, show_default=True, help="Validity of the whitelist")
+@click.option(
+    "--days", metavar="DAYS", type=int, default=DEFAULT_DAYS, show_default=True, help="Validity of the whitelist"
+)
 @click.option("--ttl", type=int, metavar="SECONDS", help="How long clients wait before they look for a new revision")
 @click.option("--chunk-sizes", metavar="MIN:AVG:MAX", help="Bytes of the pieces of large files")
 @site_options
@@ -130,7 +136,9 @@ def mkfs(
 @click.option("-l", "--legacy", is_flag=True, help="Catalogs of CernVM-FS 2.0 (not supported)")
 @click.option("-s", "--statistics", is_flag=True, help="Statistics of -l (not supported)")
 @click.option("-R", "--masterkeycard", is_flag=True, help="Master key on a smart card (not supported)")
-@click.option("--days", type=int, default=DEFAULT_DAYS, show_default=True, help="Validity of the new whitelist")
+@click.option(
+    "--days", metavar="DAYS", type=int, default=DEFAULT_DAYS, show_default=True, help="Validity of the new whitelist"
+)
 @site_options
 def import_repository(
     fqrn: str,

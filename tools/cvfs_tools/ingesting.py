@@ -123,11 +123,21 @@ def _group(name: str) -> int:
 @click.command()
 @click.option("-i", "--input", "source", metavar="FILE", required=True, help="File or directory, - for standard input")
 @click.option("-o", "--output", "target", metavar="FILE", default="", help="Where it goes (default: standard output)")
-@click.option("-Z", "--compression", default="none", show_default=True, help="How the content is stored")
 @click.option(
-    "-c", "--chunk-size", type=click.IntRange(0), default=24, show_default=True, help="Megabytes, 0 for whole"
+    "-Z", "--compression", metavar="NAME", default="none", show_default=True, help="How the content is stored"
 )
-@click.option("-a", "--hash-algorithm", default="sha1", show_default=True, help="sha1, rmd160 or shake128")
+@click.option(
+    "-c",
+    "--chunk-size",
+    metavar="MB",
+    type=click.IntRange(0),
+    default=24,
+    show_default=True,
+    help="Length of pieces, 0 for whole files",
+)
+@click.option(
+    "-a", "--hash-algorithm", metavar="NAME", default="sha1", show_default=True, help="sha1, rmd160 or shake128"
+)
 @click.option("-b", "--bulk", is_flag=True, help="Name the whole file's object beside the chunks")
 @click.option("-v", "--verbose", is_flag=True, help="Print each file's name")
 def graft(

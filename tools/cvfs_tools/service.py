@@ -34,6 +34,7 @@ _BURIED_WITHIN = 2.0
 @click.argument("repositories", nargs=-1)
 @click.option(
     "--grace",
+    metavar="SECONDS",
     type=click.FloatRange(min=0),
     # Container engines give ten seconds between SIGTERM and SIGKILL.
     default=7.0,

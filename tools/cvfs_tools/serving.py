@@ -11,8 +11,8 @@ from cvfs_tools.server_options import site_at, site_options
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at")
-@click.option("--port", type=int, default=8000, show_default=True, help="Port, 0 for any free one")
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen at")
+@click.option("--port", metavar="N", type=int, default=8000, show_default=True, help="Port, 0 for any free one")
 @site_options
 def serve(*, host: str, port: int, root: str) -> None:
     """Serve all repositories of this site over HTTP, for trying out; a real site uses nginx or Apache."""

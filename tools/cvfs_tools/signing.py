@@ -31,8 +31,8 @@ _FILE = click.Path(dir_okay=False)
 
 @click.command()
 @click.argument("names", metavar="[FQRN]...", nargs=-1)
-@click.option("-d", "--days", type=int, help=f"Validity of the whitelist  [default: {DEFAULT_DAYS}]")
-@click.option("--hours", type=int, help="Validity in hours, for trying out what happens when it ends")
+@click.option("-d", "--days", metavar="DAYS", type=int, help=f"Validity of the whitelist  [default: {DEFAULT_DAYS}]")
+@click.option("--hours", metavar="HOURS", type=int, help="Validity in hours, for trying out what happens when it ends")
 @click.option("-w", "--whitelist", "path", type=_FILE, metavar="FILE", help="Sign the whitelist in FILE, in its place")
 @click.option("-p", "--manifest", "sign_manifest", is_flag=True, help="Sign the manifest, not the whitelist")
 @click.option("--auto", is_flag=True, help="Sign only if less than a third of the time is left, of all repositories")
@@ -71,7 +71,9 @@ def resign(
 @click.command()
 @click.argument("fqrn", required=False)
 @click.option("--export-request", "request", type=_FILE, metavar="FILE", help="Write what is to be signed elsewhere")
-@click.option("-d", "--days", type=int, default=DEFAULT_DAYS, show_default=True, help="Validity to ask for")
+@click.option(
+    "-d", "--days", metavar="DAYS", type=int, default=DEFAULT_DAYS, show_default=True, help="Validity to ask for"
+)
 @click.option("--sign", "to_sign", type=_FILE, metavar="FILE", help="Sign a request, where the master key is")
 @click.option("--key", type=_FILE, metavar="KEY", help="The master key for --sign")
 @click.option(
