@@ -149,7 +149,7 @@ def test_who_comes_first_together_all_get_it(parent):
     assert sorted(entry.source for entry in ours) == sorted((ONE, OTHER))
 
 
-@pytest.mark.parametrize("name", ["nodot", ".git", "unknown.example.org", "refused.example.org", "refused.example.org"])
+@pytest.mark.parametrize("name", ["nodot", ".git", "unknown.example.org", "refused.example.org"])
 def test_what_cannot_be_mounted_does_not_exist(parent, name):
     started = time.monotonic()
     with pytest.raises(FileNotFoundError):

@@ -167,6 +167,16 @@ def test_lines_of_others_that_say_something_else_are_put_aside_in_their_place(ro
     assert fstab.read_bytes() == b"first\nz /a nfs\nlast\n"
 
 
+def test_lines_that_give_way_are_left_out(root):
+    polite = Lines("/etc/fstab", (b"a /a x",), rb"\S+ /a ", gives_way=True)
+    set_up(root, section(polite))
+    set_up(root, section(polite))
+    assert (root / "etc/fstab").read_bytes() == FSTAB + b"a /a x\n"
+    remove(root)
+    (root / "etc/fstab").write_bytes(b"z /a nfs\n")
+    assert set_up(root, section(polite)).changes == []
+
+
 def test_lines_that_others_wrote_between_stay(root):
     set_up(root, section(LINES))
     with open(root / "etc/fstab", "ab") as file:
@@ -231,7 +241,7 @@ def test_a_set_up_that_was_interrupted_is_taken_back(root, monkeypatch):
         raise OSError(28, "No space left on device", "/etc/x")
 
     monkeypatch.setattr(Draft, "perform", fail)
-    with pytest.raises(UsageError, match="No space left.*--remove"):
+    with pytest.raises(UsageError, match=r"No space left.*--remove"):
         set_up(root, section(*EVERYTHING))
     monkeypatch.undo()
     assert tree(root) != before
@@ -267,7 +277,18 @@ def test_commands_are_run_in_order_and_old_ones_before(here, tmp_path_factory):
     set_up(here, one)
     remove(here)
     # A repetition starts what may have been stopped; replacing stops the old and reloads for both.
-    assert said.read_text().split() == ["reload", "start", "start", "stop", "reload", "other", "reload", "start", "stop", "reload"]
+    assert said.read_text().split() == [
+        "reload",
+        "start",
+        "start",
+        "stop",
+        "reload",
+        "other",
+        "reload",
+        "start",
+        "stop",
+        "reload",
+    ]
 
 
 def test_a_command_that_fails_is_told_when_the_rest_is_done(here):
@@ -295,7 +316,9 @@ def test_a_dry_run_shows_all_and_does_nothing(root):
     assert list(shown(SetUp(str(root)).plan([section(*EVERYTHING)]))) == ["nothing to change"]
 
 
-STEPS = st.sampled_from([*EVERYTHING, Lines("/etc/new", (b"x",)), Directory("/etc/deep/er"), File("/etc/deep/er/file", b"")])
+STEPS = st.sampled_from(
+    [*EVERYTHING, Lines("/etc/new", (b"x",)), Directory("/etc/deep/er"), File("/etc/deep/er/file", b"")]
+)
 SECTIONS = st.builds(
     lambda name, steps: section(*dict.fromkeys(steps), name=name), st.sampled_from(["mounts", "site"]), st.lists(STEPS)
 )

@@ -97,9 +97,9 @@ def _add_lines(draft: Draft, step: Lines, *, force: bool) -> Iterator[Done]:
         raise UsageError(f"{step.place}: not a file, make it one")
     content, mode = (present.content, present.mode) if present else (b"", 0o644)
     missing = text_lines.missing(content, step.lines)
-    if not missing:
-        return
     in_the_way = text_lines.conflicts(content, step.lines, step.against)
+    if not missing or (in_the_way and step.gives_way):
+        return
     if in_the_way and not force:
         line = in_the_way[0].decode(errors="replace")
         raise UsageError(

@@ -1,5 +1,6 @@
 """The verb `cvfs setup`: options into a plan, the plan shown or carried out."""
 
+import dataclasses
 import os
 import sys
 from typing import Any
@@ -90,7 +91,8 @@ def _perform(made: SetUp, outcome: Outcome, root: str) -> None:
 
 
 def _sections(style: str, names: tuple[str, ...], *, directory: str | None, **options: Any) -> list[Section]:
-    site = _site(names, **options)
+    # Who says which ones to mount at boot need not have others in the list.
+    site = dataclasses.replace(_site(names, **options), keeps_list=style in ("systemd", "fstab"))
     place = (options["mount_dir"] or _mount_directory(options["root"])).rstrip("/")
     if style == "parent":
         mounts = units.parent_unit(programs.words("cvfs", directory), place)

@@ -23,12 +23,14 @@ class File:
 class Lines:
     """Lines at the end of a file that others write too, made if it is not there.
 
-    Each says instead of what lines of others say that match `against`, a regular expression: there cannot be both.
+    Each says instead of what lines of others say that match `against`, a regular expression: there cannot be both. If ours
+    give way, those of others stay, and ours are left out.
     """
 
     place: str
     lines: tuple[bytes, ...]
     against: bytes | None = None
+    gives_way: bool = False
 
 
 @dataclass(frozen=True, slots=True)

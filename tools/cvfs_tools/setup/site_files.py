@@ -13,7 +13,8 @@ from cvfs_tools.setup.plan import SITE, File, Lines, Section, Step
 class Site:
     """What is to be said; nothing is said of what is empty. `keys` are texts of public master keys by file name.
 
-    `url` is where the `repositories` are served, `quota` in megabytes. Without a proxy a machine by itself is `single`.
+    `url` is where the `repositories` are served, `quota` in megabytes. Without a proxy a machine by itself is `single`. A list
+    of repositories that the administrator wrote may be kept.
     """
 
     repositories: tuple[str, ...] = ()
@@ -23,6 +24,7 @@ class Site:
     keys: Mapping[str, bytes] = field(default_factory=dict)
     single: bool = False
     etc: str = STANDARD_ETC
+    keeps_list: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -33,17 +35,19 @@ class Site:
 def site_files(site: Site) -> Section:
     """The files that say so. `default.local` is shared with the administrator; lines of ours come last, and win."""
     assigned = {
-        "CVMFS_REPOSITORIES": ",".join(site.repositories),
         "CVMFS_HTTP_PROXY": site.proxy,
         "CVMFS_CLIENT_PROFILE": "single" if site.single else "",
         "CVMFS_QUOTA_LIMIT": str(site.quota) if site.quota else "",
     }
+    names = ",".join(site.repositories)
+    listed = [_line(site.etc, "CVMFS_REPOSITORIES", names, gives_way=site.keeps_list)] if names else []
     steps = [_line(site.etc, name, value) for name, value in assigned.items() if value]
-    return Section(SITE, (*steps, *_servers(site), *_keys(site)))
+    return Section(SITE, (*listed, *steps, *_servers(site), *_keys(site)))
 
 
-def _line(etc: str, name: str, value: str) -> Step:
-    return Lines(f"{etc}/default.local", (assignment(name, value),), rb"\s*(?:export\s+)?%s=" % name.encode())
+def _line(etc: str, name: str, value: str, *, gives_way: bool = False) -> Step:
+    against = rb"\s*(?:export\s+)?%s=" % name.encode()
+    return Lines(f"{etc}/default.local", (assignment(name, value),), against, gives_way)
 
 
 def _servers(site: Site) -> list[Step]:

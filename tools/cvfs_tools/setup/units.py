@@ -1,6 +1,6 @@
 """Units for systemd: of the parent mount, and of repositories that are mounted for good; steps, none of them done."""
 
-import shlex
+import re
 
 from cvfs_tools.setup.plan import Directory, File, Link, Section
 
@@ -87,5 +87,11 @@ def _enabled(unit: str, file: str) -> Link:
 
 
 def _quoted(words: list[str]) -> str:
-    """As a unit takes them: quoted where a shell would, % and $ doubled."""
-    return shlex.join(words).replace("%", "%%").replace("$", "$$")
+    """As a unit takes them (systemd.syntax(7)): % and $ doubled, and a word is quoted as a whole or not at all."""
+    return " ".join(_quoted_word(word) for word in words).replace("%", "%%").replace("$", "$$")
+
+
+def _quoted_word(word: str) -> str:
+    if re.fullmatch(r"[\w@%+=:,./-]+", word, re.ASCII):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
