@@ -135,7 +135,7 @@ def _fusermount(place: bytes, *options: str, socket_descriptor: int | None = Non
     helper = shutil.which("fusermount3") or shutil.which("fusermount")
     what = f"{'mount' if socket_descriptor is not None else 'unmount'} {os.fsdecode(place)}"
     if helper is None:
-        raise MountError(f"{what}: neither root nor fusermount3: install the package fuse3")
+        raise MountError(f"{what}: neither root nor fusermount3: install the package fuse3, or use cvfs exec")
     environment = {"PATH": os.defpath, "_FUSE_COMMFD": str(socket_descriptor)}
     try:
         done = subprocess.run(

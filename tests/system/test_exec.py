@@ -168,6 +168,14 @@ def test_several_repositories_and_within_each_other(user):
     assert nothing_is_left(user)
 
 
+def test_those_of_the_configuration(user):
+    """One that cannot be had does not keep the others."""
+    own = ("-o", f"CVMFS_REPOSITORIES=absent.example.org,{OTHER}")
+    done = user.run(*user.exec(*own, "cat", f"/cvmfs/{OTHER}/name", repositories=()))
+    assert (done.returncode, done.stdout) == (0, OTHER)
+    assert "absent.example.org" in done.stderr
+
+
 def test_what_is_beside_it_stays(user, place):
     """Also where the user wants the repositories elsewhere, beside links and files."""
     beside = Path(tempfile.mkdtemp(dir=place))

@@ -10,7 +10,7 @@ import click
 from cvfs.client.apart.running import run_apart
 from cvfs.client.apart.wanted import Wanted
 from cvfs.errors import UsageError
-from cvfs_tools.repository_options import etc_of_group, repository_options, settings
+from cvfs_tools.repository_options import etc_of_group, repository_options, settings, sources
 from cvfs_tools.running import start_logging
 
 
@@ -18,7 +18,12 @@ from cvfs_tools.running import start_logging
     "exec", context_settings={"allow_interspersed_args": False}, options_metavar="[-r REPOSITORY]… [OPTIONS] [--]"
 )
 @click.option(
-    "-r", "--repository", "repositories", multiple=True, help="Repository to mount (fqrn or URL); several times"
+    "-r",
+    "--repository",
+    "repositories",
+    metavar="REPOSITORY",
+    multiple=True,
+    help="Repository, by fqrn or URL; several times  [CVMFS_REPOSITORIES]",
 )
 @click.option("-d", "--debug", is_flag=True, help="Log everything")
 @click.option("--log", "logfile", metavar="FILE", help="Write messages there")
@@ -32,11 +37,18 @@ def execute(
     Who you are, where you are, the terminal, signals and the exit status are as without it.
     """
     start_logging(debug=debug, file=logfile)
-    if not repositories:
-        raise UsageError("which repository? name it with -r REPOSITORY, several with several -r")
     options["etc"] = options["etc"] or etc_of_group()
     wanted = [
         Wanted(settings(name, mounting=True, **options), functools.partial(settings, name, **options))
-        for name in dict.fromkeys(repositories)
+        for name in dict.fromkeys(repositories or _configured(options))
     ]
-    sys.exit(run_apart(wanted, command or (os.environ.get("SHELL") or "/bin/sh",)))
+    status = run_apart(wanted, command or (os.environ.get("SHELL") or "/bin/sh",), required=bool(repositories))
+    sys.exit(status)
+
+
+def _configured(options: dict[str, Any]) -> list[str]:
+    """The repositories of the configuration. Raises UsageError if there are none."""
+    found = sources(**options).common().repositories()
+    if not found:
+        raise UsageError("which repository? name it with -r REPOSITORY, or have them in CVMFS_REPOSITORIES")
+    return found

@@ -94,4 +94,4 @@ def _make_default_place(place: str) -> None:
     try:
         os.makedirs(place, exist_ok=True)
     except OSError as error:
-        raise MountError(f"{place}: {error.strerror}: name another directory to mount at") from error
+        raise MountError(f"{place}: {error.strerror}: name another directory to mount at, or use cvfs exec") from error

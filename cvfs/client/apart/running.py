@@ -24,17 +24,18 @@ Clients = dict[int, str]
 _SOON, _AT_LAST = 0.3, 10.0
 
 
-def run_apart(repositories: Sequence[Wanted], command: Sequence[str]) -> int:
+def run_apart(repositories: Sequence[Wanted], command: Sequence[str], *, required: bool = True) -> int:
     """Run the command where these repositories are mounted; its exit status, or death by the signal that it died of.
 
-    Call it before any thread is started. Raises CvfsError if they cannot be mounted, or if there is no such command.
+    Call it before any thread is started. Raises CvfsError if they cannot be mounted, or if there is no such command; of
+    repositories that are not `required` it is only told that they could not be opened.
     """
     if len(repositories) > MOST_REPOSITORIES:
         raise UsageError(f"{len(repositories)} repositories: {MOST_REPOSITORIES} at most can be mounted for a command")
     clients: Clients = {}
     inside = Inside.start(repositories, command)
     try:
-        mounted = _serve(repositories, inside, clients)
+        mounted = _serve(repositories, inside, clients, required=required)
         hold_signals()
         inside.go()
     except BaseException:
@@ -49,10 +50,10 @@ def run_apart(repositories: Sequence[Wanted], command: Sequence[str]) -> int:
     return end_as(status)
 
 
-def _serve(repositories: Sequence[Wanted], inside: Inside, clients: Clients) -> Mounted:
+def _serve(repositories: Sequence[Wanted], inside: Inside, clients: Clients, *, required: bool) -> Mounted:
     """Every mount in a process of its own, all at the same time. Raises CvfsError."""
     # All that a client needs is read from the disk while the other process mounts, and once for all of them.
-    from cvfs.client.background import serve_in_background  # noqa: PLC0415
+    from cvfs.client.background import MountFailed, serve_in_background  # noqa: PLC0415
 
     mounted = inside.mounted()
     own = (*mounted.devices, inside.channel.fileno())
@@ -65,7 +66,13 @@ def _serve(repositories: Sequence[Wanted], inside: Inside, clients: Clients) -> 
     for device in mounted.devices:
         os.close(device)
     for one in coming:
-        one.wait()
+        try:
+            one.wait()
+        except MountFailed as error:
+            clients.pop(one.pid)
+            if required:
+                raise
+            log.warning("%s", error)
     return mounted
 
 
