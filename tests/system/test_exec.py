@@ -170,8 +170,8 @@ def test_several_repositories_and_within_each_other(user):
 
 def test_those_of_the_configuration(user):
     """One that cannot be had does not keep the others."""
-    own = ("-o", f"CVMFS_REPOSITORIES=absent.example.org,{OTHER}")
-    done = user.run(*user.exec(*own, "cat", f"/cvmfs/{OTHER}/name", repositories=()))
+    user.environment["CVMFS_REPOSITORIES"] = f"absent.example.org,{OTHER}"
+    done = user.run(*user.exec("cat", f"/cvmfs/{OTHER}/name", repositories=()))
     assert (done.returncode, done.stdout) == (0, OTHER)
     assert "absent.example.org" in done.stderr
 
