@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cvfs.client.apart.attendance import attend, end_as, hold_signals
-from cvfs.client.apart.inside import MOST_REPOSITORIES, Inside, Mounted
+from cvfs.client.apart.inside import MOST_REPOSITORIES, Failed, Inside, Mounted
 from cvfs.client.apart.wanted import Wanted
 from cvfs.client.settings import Settings
 from cvfs.errors import UsageError
@@ -65,15 +65,21 @@ def _serve(repositories: Sequence[Wanted], inside: Inside, clients: Clients, *, 
         clients[coming[-1].pid] = wanted.place
     for device in mounted.devices:
         os.close(device)
-    for one in coming:
+    for one, wanted in zip(coming, repositories, strict=True):
         try:
             one.wait()
         except MountFailed as error:
             clients.pop(one.pid)
+            message = _naming(wanted.settings.fqrn, str(error))
             if required:
-                raise
-            log.warning("%s", error)
+                raise Failed(message, error.exit_status) from error
+            log.warning("%s", message)
     return mounted
+
+
+def _naming(fqrn: str, message: str) -> str:
+    """One of several: which one must be said."""
+    return message if fqrn in message else f"{fqrn}: {message}"
 
 
 def _for_inside(settings: Settings, mounted: Mounted) -> Settings:
