@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import processes
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -89,8 +90,35 @@ def _unpack(fqrn: str, root: Path) -> FixtureRepository:
     return FixtureRepository(fqrn, root, manifests)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fuse-binding", choices=("native", "fusepy"), help="make every mount by this binding (default: as marked)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every process that a test starts obeys the option, and so does what xdist starts."""
+    if chosen := config.getoption("--fuse-binding"):
+        os.environ["CVFS_FUSE_BINDING"] = processes.ENVIRONMENT["CVFS_FUSE_BINDING"] = chosen
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of what the bindings have in common are run with each, unless one was chosen for all."""
+    if metafunc.definition.get_closest_marker("both_bindings") and not metafunc.config.getoption("--fuse-binding"):
+        metafunc.parametrize("fuse_binding", ["native", "fusepy"], indirect=True)
+
+
+@pytest.fixture
+def fuse_binding(request) -> str:
+    """The binding that this test's mounts are made by."""
+    return getattr(request, "param", None) or request.config.getoption("--fuse-binding") or "native"
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A machine that cannot mount skips the system tests; continuous integration must be able to."""
+    native_only = item.get_closest_marker("native_only")
+    if native_only and item.config.getoption("--fuse-binding") == "fusepy":
+        pytest.skip(f"native binding only: {native_only.args[0]}")
     if item.get_closest_marker("system") is None:
         return
     missing = _missing_for_mounts()

@@ -17,13 +17,14 @@ from cvfs.client.control import ask, socket_path
 class Client:
     """One mount point, cache and trust state. Processes that were seen are ended with the test."""
 
-    def __init__(self, directory: Path, fqrn: str, url: str, public_key: Path) -> None:
+    def __init__(self, directory: Path, fqrn: str, url: str, public_key: Path, binding: str) -> None:
         self.fqrn = fqrn
         self.url = url
         self.public_key = public_key
         self.mountpoint = directory / "mnt"
         self.cache = directory / "cache"
         self.directory = directory
+        self.environment = ENVIRONMENT | {"CVFS_FUSE_BINDING": binding}
         self.mountpoint.mkdir(parents=True)
         self._pids: set[int] = set()
 
@@ -49,8 +50,14 @@ class Client:
             text=True,
             timeout=90,
             cwd=self.directory,
-            env=ENVIRONMENT,
+            env=self.environment,
         )
+
+    @property
+    def at_once(self) -> tuple[str, ...]:
+        """The options with which a new revision shows at once, where the kernel cannot be told of it."""
+        fusepy = self.environment["CVFS_FUSE_BINDING"] == "fusepy"
+        return ("-o", "CVMFS_KCACHE_TIMEOUT=0") if fusepy else ()
 
     def mount(self, *options: str, **changes: Any) -> dict[str, Any]:
         """Mount; returns what the mount says of itself."""
@@ -90,13 +97,13 @@ class Client:
 
 
 @pytest.fixture
-def client(tmp_path) -> Iterator[Callable[..., Client]]:
+def client(tmp_path, fuse_binding) -> Iterator[Callable[..., Client]]:
     """Makes a client of a publication or fixture that is served at a URL."""
     made: list[Client] = []
 
     def make(published, url: str, name: str = "client") -> Client:
         key = getattr(published, "repository", published).public_key
-        made.append(Client(tmp_path / name, published.fqrn, f"{url}/{published.fqrn}", key))
+        made.append(Client(tmp_path / name, published.fqrn, f"{url}/{published.fqrn}", key, fuse_binding))
         return made[-1]
 
     yield make

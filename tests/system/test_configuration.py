@@ -14,7 +14,10 @@ from processes import CVFS, ENVIRONMENT
 
 pytestmark = pytest.mark.system
 
-PLAIN = {name: text for name, text in ENVIRONMENT.items() if not name.startswith(("CVMFS_", "CVFS_"))}
+BINDING = "CVFS_FUSE_BINDING"
+PLAIN = {
+    name: text for name, text in ENVIRONMENT.items() if not name.startswith(("CVMFS_", "CVFS_")) or name == BINDING
+}
 ETC = Path(__file__).parent.parent / "data/etc"
 CONFIG = "cvmfs-config.cern.ch"
 

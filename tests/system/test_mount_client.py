@@ -52,6 +52,7 @@ def shell(command: str, client, **options) -> subprocess.CompletedProcess:
 # --- warm -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.native_only("libfuse 2 is asked at every open")
 @pytest.mark.parametrize(
     "command",
     [
@@ -141,7 +142,7 @@ def following(publication, client, web):
     published = publication()
     published.publish("s1")
     one = client(published, web(published.root).url)
-    assert one.mount()["revision"] == 2
+    assert one.mount(*one.at_once)["revision"] == 2
     return published, one
 
 
@@ -150,6 +151,7 @@ def changed(published, old="s1", new="s5") -> list[str]:
     return [path for path in before if path in after and before[path] != after[path]]
 
 
+@pytest.mark.native_only("libfuse 2 cannot keep a replaced file apart from the one that is open: see test_fusepy_mount")
 def test_a_new_revision_is_followed_at_once_and_open_files_keep_their_bytes(following):
     published, one = following
     before, after = entries(published.repository, "s1"), entries(published.repository, "s5")
@@ -360,7 +362,7 @@ def test_the_foreground_ends_with_an_unmount(client, tiny):
     one = client(tiny, f"file://{tiny.root}")
     command = [sys.executable, "-c", "from cvfs_tools.cvfs_command import main; main(prog_name='cvfs')", "mount", "-f"]
     arguments = [one.url, one.mountpoint, "-k", tiny.public_key, "-c", one.cache]
-    process = subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.PIPE)
+    process = subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.PIPE, env=one.environment)
     try:
         subprocess.run(
             ["timeout", "30", "sh", "-c", f"until mountpoint -q {one.mountpoint}; do sleep 0.05; done"], check=True

@@ -137,6 +137,7 @@ def open_handle(mountpoint: Path, handle: bytes) -> int:
     return descriptor
 
 
+@pytest.mark.native_only("file handles of libfuse 2 do not last")
 def test_numbers_and_handles_outlive_the_mount(mounted):
     """Killed and mounted again: the same numbers, and what an NFS client holds is found without a path."""
     one = mounted(CVMFS_NFS_SOURCE="yes", CVMFS_NFS_INTERLEAVED_INODES="1%4")

@@ -18,7 +18,7 @@ def test_a_mount_follows_every_revision(new_repository, client, random_edits, lo
     edits.run(60)
     own.publish()
     mounted = client(own, f"file://{own.site.web_root}")
-    mounted.mount()
+    mounted.mount(*mounted.at_once)
     for _ in range(4):
         # Twice: what the kernel remembers must be right as well.
         for _ in range(2):
