@@ -218,6 +218,12 @@ def test_mount_cvfs(configuration, mountpoint):
     again = command("mount.cvfs", f"cvfs#{FQRN}", mountpoint, "-s", "-n", "-o", options)
     assert (again.returncode, again.stdout) == (32, "")
     assert again.stderr == f"mount.cvfs: {mountpoint}: is mounted already, unmount it first\n"
+    # What mount(8) hands on at a remount: the options of the mount table. A mount is read-only anyway.
+    remounted = command("mount.cvfs", FQRN, mountpoint, "-t", "fuse.cvfs", "-o", "remount,ro,user_id=0,allow_other")
+    assert (remounted.returncode, remounted.stderr) == (0, "")
+    wrong = command("mount.cvfs", "other.example.org", mountpoint, "-o", "remount,ro")
+    assert (wrong.returncode, wrong.stdout) == (32, "")
+    assert "other.example.org is not mounted there" in wrong.stderr
 
 
 def test_mount_cvfs_checks_options_without_mounting(configuration, tmp_path):
@@ -227,6 +233,8 @@ def test_mount_cvfs_checks_options_without_mounting(configuration, tmp_path):
     wrong = command("mount.cvfs", FQRN, place, "-f", "-o", "frobnicate")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert wrong.stderr == "mount.cvfs: -o frobnicate: unknown option, give CVMFS_* parameters or config=FILE\n"
+    sloppy = command("mount.cvfs", FQRN, place, "-f", "-s", "-o", f"frobnicate,comment=x,config={configuration}")
+    assert (sloppy.returncode, sloppy.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

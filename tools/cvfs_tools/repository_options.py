@@ -48,7 +48,17 @@ _MOUNT_WORDS = frozenset(
     "noatime",
     "nodiratime",
     "relatime",
+    "norelatime",
+    "strictatime",
+    "lazytime",
+    "nolazytime",
+    "nosymfollow",
     "async",
+    "sync",
+    "silent",
+    "group",
+    "owner",
+    "comment",
 }
 # Mount options of the original and what they mean as parameters.
 _SWITCHES = {"disable_watchdog": ("CVFS_WATCHDOG", "no"), "cvmfs_suid": ("CVMFS_SUID", "yes")}
@@ -100,9 +110,19 @@ def etc_of_group() -> str | None:
     return context.find_root().params.get("etc") if context else None
 
 
+def without_unknown(options: tuple[str, ...]) -> tuple[str, ...]:
+    """What is left when words that are not known do not matter."""
+    words = [word for option in options for word in option.split(",")]
+    return tuple(word for word in words if _is_known(word))
+
+
 def _check_words(words: list[str]) -> None:
     for word in words:
-        name = word.split("=", 1)[0]
-        own = name in ("config", "etc", *_RENAMED, *_SWITCHES)
-        if not own and not name.startswith((*PREFIXES, "x-")) and name not in _MOUNT_WORDS:
+        if not _is_known(word):
             raise UsageError(f"-o {word}: unknown option, give CVMFS_* parameters or config=FILE")
+
+
+def _is_known(word: str) -> bool:
+    name = word.split("=", 1)[0]
+    own = name in ("config", "etc", *_RENAMED, *_SWITCHES)
+    return own or name.startswith((*PREFIXES, "x-", "X-")) or name in _MOUNT_WORDS

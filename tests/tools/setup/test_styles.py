@@ -134,22 +134,22 @@ def test_lines_of_others_for_the_same_place(line, is_against):
 
 
 @pytest.mark.parametrize(
-    ("words", "steps"),
+    ("words", "places"),
     [
-        (["/opt/cvfs/bin/mount.cvfs"], (Link("/usr/sbin/mount.cvfs", "/opt/cvfs/bin/mount.cvfs"),)),
-        (["/usr/sbin/mount.cvfs"], ()),
-        (["/sbin/mount.cvfs"], ()),
+        (["/opt/bin/mount.cvfs"], ["/usr/sbin/mount.cvfs", "/usr/sbin/mount.fuse.cvfs"]),
+        (["/usr/sbin/mount.cvfs"], ["/usr/sbin/mount.fuse.cvfs"]),
+        (["/sbin/mount.cvfs"], ["/usr/sbin/mount.fuse.cvfs"]),
     ],
 )
-def test_mount_finds_its_helper(monkeypatch, words, steps):
+def test_mount_finds_its_helper(monkeypatch, words, places):
     monkeypatch.setattr(interpreter, "command", lambda _program: words)
-    assert programs.helpers().steps == steps
+    assert programs.helpers().steps == tuple(Link(place, words[0]) for place in places)
 
 
 def test_a_helper_that_is_no_file_of_its_own_gets_one(monkeypatch, tmp_path):
     words = [sys.executable, "-c", "import sys; print(sys.argv[1:])", "it's"]
     monkeypatch.setattr(interpreter, "command", lambda _program: words)
-    (step,) = programs.helpers().steps
+    step, _ = programs.helpers().steps
     assert (step.place, step.mode) == ("/usr/sbin/mount.cvfs", 0o755)
     script = tmp_path / "mount.cvfs"
     script.write_bytes(step.content)
@@ -159,7 +159,7 @@ def test_a_helper_that_is_no_file_of_its_own_gets_one(monkeypatch, tmp_path):
 
 def test_tables_that_say_cvmfs_are_served_if_that_is_wished():
     places = [step.place for step in programs.helpers("/opt/bin", as_cvmfs=True).steps]
-    assert places == ["/usr/sbin/mount.cvfs", "/usr/sbin/mount.cvmfs"]
+    assert places == ["/usr/sbin/mount.cvfs", "/usr/sbin/mount.fuse.cvfs", "/usr/sbin/mount.cvmfs"]
 
 
 # --- the site -----------------------------------------------------------------------------------------------------------

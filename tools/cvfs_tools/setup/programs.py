@@ -22,8 +22,9 @@ def words(program: str, directory: str | None = None) -> list[str]:
 
 
 def helpers(directory: str | None = None, *, as_cvmfs: bool = False) -> Section:
-    """What mount(8) calls for `-t cvfs`, and for `-t cvmfs` where the original is not installed."""
-    kinds = ("cvfs", "cvmfs") if as_cvmfs else ("cvfs",)
+    """What mount(8) calls for `-t cvfs` and what is mounted so, and for `-t cvmfs` where the original is not installed."""
+    # The second is the type in the mount table, which a remount goes by.
+    kinds = ("cvfs", "fuse.cvfs", *(("cvmfs",) if as_cvmfs else ()))
     found = words("mount.cvfs", directory)
     return Section("helpers", tuple(step for kind in kinds for step in _helper(f"{HELPERS}/mount.{kind}", found)))
 
