@@ -376,7 +376,23 @@ def test_what_all_pythons_share_is_in_it_once(archive):
         targets = json.loads(file.read("targets.json"))
     assert parts["common.zip"] == ["package/__init__.py", "package/deep/er.py"]
     assert [parts[f"{name}.zip"] for name in TREES] == [[f"{name}.so"] for name in TREES]
-    assert {name: list(needed) for name, needed in targets.items()} == {t: ["common.zip", f"{t}.zip"] for t in TREES}
+    assert {name: set(needed) for name, needed in targets.items()} == {t: {"common.zip", f"{t}.zip"} for t in TREES}
+
+
+def test_what_some_pythons_share_is_in_it_once(tmp_path):
+    """A module for all Pythons on one processor."""
+    trees = {
+        f"cpython-{version}-{cpu}": {"all": b"", "abi3.so": cpu.encode(), "own.so": f"{version}{cpu}".encode()}
+        for version in ("311", "312")
+        for cpu in ("one", "other")
+    }
+    path = tmp_path / "cvfs.pyz"
+    path.write_bytes(single_file.archive(trees))
+    with zipfile.ZipFile(path) as file:
+        parts = [zipfile.ZipFile(file.open(name)).namelist() for name in file.namelist() if name.endswith(".zip")]
+    assert sorted(parts) == [["abi3.so"], ["abi3.so"], ["all"], *[["own.so"]] * 4]
+    for name, tree in trees.items():
+        assert contents(unpacking.unpacked(str(path), name, [str(tmp_path / "m")])) == tree
 
 
 def test_what_pip_writes_about_itself_is_left_out(tmp_path):

@@ -20,7 +20,7 @@ _COMPLETED = ("cvfs", "cvfs-server")
 
 def write(directory: Path, date: str) -> list[Path]:
     """All files below a directory; `date` is what the manual's pages are dated."""
-    texts = {}
+    texts: dict[str, str] = {}
     for program in manual.programs():
         texts |= {f"man/man{program.section}/{name}": text for name, text in manual.pages(program, date)}
         if program.name in _COMPLETED:

@@ -1,7 +1,7 @@
 """Builds the single file `cvfs.pyz` for machines with nothing but Python; what it does there is in `unpacking.py`.
 
-One archive inside has the modules that are the same for every Python, one for each Python and processor has the rest, the
-compiled ones: pip fetches them for each in turn. Neither user, time nor order of the build is in the file.
+Archives inside hold the modules that are the same for every Python, those for one processor, those for one Python on one
+processor: pip fetches them for each in turn. Neither user, time nor order of the build is in the file.
 """
 
 import argparse
@@ -49,17 +49,38 @@ def target(python: str, architecture: str) -> str:
 
 def archive(trees: Mapping[str, Files]) -> bytes:
     """The outer archive, of modules by target."""
-    shared = set.intersection(*(set(tree.items()) for tree in trees.values()))
-    parts = {COMMON: _zip(dict(shared), zipfile.ZIP_DEFLATED)}
-    parts |= {
-        f"{name}.zip": _zip(dict(set(tree.items()) - shared), zipfile.ZIP_DEFLATED) for name, tree in trees.items()
-    }
+    shared = _shared(trees)
+    parts = {_part_name(targets, trees): _zip(shared[targets], zipfile.ZIP_DEFLATED) for targets in sorted(shared)}
     needed = {
-        name: {part: hashlib.sha256(parts[part]).hexdigest() for part in (COMMON, f"{name}.zip")}
+        name: {
+            part: hashlib.sha256(parts[part]).hexdigest()
+            for part in (_part_name(targets, trees) for targets in sorted(shared) if name in targets)
+        }
         for name in sorted(trees)
     }
     start = {"__main__.py": (HERE / "start.py").read_bytes(), "unpacking.py": (HERE / "unpacking.py").read_bytes()}
     return _zip({**start, "targets.json": json.dumps(needed, indent=1).encode(), **parts}, zipfile.ZIP_STORED)
+
+
+def _shared(trees: Mapping[str, Files]) -> Mapping[tuple[str, ...], Files]:
+    """Each file once, by the targets that have it so."""
+    owners: dict[tuple[str, bytes], list[str]] = {}
+    for target_name in sorted(trees):
+        for file in trees[target_name].items():
+            owners.setdefault(file, []).append(target_name)
+    found: dict[tuple[str, ...], dict[str, bytes]] = {}
+    for (name, data), targets in owners.items():
+        found.setdefault(tuple(targets), {})[name] = data
+    return found
+
+
+def _part_name(targets: tuple[str, ...], trees: Mapping[str, Files]) -> str:
+    """For people who look into the file; a name says no more than the table of targets does."""
+    if len(targets) == len(trees):
+        return COMMON
+    if len(targets) == 1:
+        return f"{targets[0]}.zip"
+    return f"{hashlib.sha256(' '.join(targets).encode()).hexdigest()[:8]}.zip"
 
 
 def _install(wheel: Path, directory: Path, python: str, architecture: str) -> None:
