@@ -6,7 +6,7 @@ Source: setns(2), unshare(2), user_namespaces(7), mount_namespaces(7).
 import os
 
 from cvfs.errors import MountError
-from cvfs.kernel.mounts import MS_REC, MS_SLAVE, attempt, call, may_mount
+from cvfs.kernel.mounts import MS_PRIVATE, MS_REC, MS_SLAVE, attempt, call, may_mount
 from cvfs.kernel.refusals import Refused, Step
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
@@ -24,13 +24,18 @@ def separate() -> bool:
         _unshare_as(os.geteuid(), os.getegid())
     elif code := attempt("unshare", CLONE_NEWNS):
         raise Refused(Step.MOUNT_NAMESPACE, code)
-    call("keep mounts from others", "mount", None, b"/", None, MS_REC | MS_SLAVE, None)
+    _propagate(MS_SLAVE)
     return apart
 
 
 def separate_as_root() -> None:
-    """As the root of a user namespace, with mounts of its own. Raises Refused, MountError."""
+    """As the root of a user namespace, with mounts of its own, whatever happens outside. Raises Refused, MountError."""
     _unshare_as(0, 0)
+    _propagate(MS_PRIVATE)
+
+
+def _propagate(kind: int) -> None:
+    call("keep mounts from others", "mount", None, b"/", None, MS_REC | kind, None)
 
 
 def _unshare_as(uid: int, gid: int) -> None:

@@ -19,7 +19,6 @@ _APPARMOR = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
 _SELINUX = "/sys/fs/selinux/enforce"
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 _FIRST_KERNEL = (4, 18)
-_INSTEAD = "without it: cvfs mount with fusermount3 (package fuse3), or cvfs ls, cat, cp, which need no mount"
 _DENIED = (errno.EPERM, errno.EACCES)
 
 
@@ -62,10 +61,7 @@ class Refused(MountError):
 
 def explain(step: Step, code: int, known: Machine) -> str:
     """One line: what is refused, why as far as it can be known, and the remedy."""
-    remedy = _REMEDIES[step](code, known)
-    if step is Step.DEVICE:
-        return f"cannot {step.value}: {remedy}"
-    return f"cannot {step.value}: {remedy}; {_INSTEAD}"
+    return f"cannot {step.value}: {_REMEDIES[step](code, known)}"
 
 
 def _user_namespace(code: int, known: Machine) -> str:

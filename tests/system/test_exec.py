@@ -280,3 +280,4 @@ def test_where_it_is_forbidden(user):
     assert done.stderr.startswith(
         "cvfs: cannot make a user namespace: user.max_user_namespaces is 0; as root: sysctl -w user.max_user_namespaces="
     )
+    assert "; without it: cvfs mount with fusermount3" in done.stderr

@@ -12,6 +12,7 @@ from cvfs.client.settings.mount import FUSE_BINDINGS
 from cvfs.errors import CvfsError, MountError
 from cvfs.fuse import mount_points
 from cvfs.kernel import mount_table
+from cvfs.kernel.namespaces import separate_as_root
 from cvfs_tools.mounts import place_of, running_mounts
 from cvfs_tools.readiness import tell_ready
 from cvfs_tools.repository_options import etc_of_group, repository_options, settings
@@ -28,6 +29,7 @@ from cvfs_tools.running import start_logging
 @click.option(
     "--fuse-binding", type=click.Choice(FUSE_BINDINGS), help="The way to the kernel  [CVFS_FUSE_BINDING]", default=None
 )
+@click.option("--apart", is_flag=True, hidden=True)
 @repository_options
 def mount(
     repository: str,
@@ -37,10 +39,14 @@ def mount(
     debug: bool,
     logfile: str | None,
     allow_other: bool,
+    apart: bool,
     **options: Any,
 ) -> None:
     """Mount a REPOSITORY (fqrn or URL) read-only, by default at /cvmfs/<fqrn>."""
     start_logging(debug=debug, file=logfile)
+    if apart:
+        # For a transaction, whose namespaces are those of this process.
+        separate_as_root()
     # A mount reads its configuration again when there is no command line any more.
     options["etc"] = options["etc"] or etc_of_group()
     chosen = settings(repository, mounting=True, **options)

@@ -122,10 +122,17 @@ def _become(mounts: Sequence[Wanted], command: Sequence[str], channel: socket.so
             _execute(command, present)
     except CvfsError as error:
         status = error.exit_status
-        _tell(channel, str(error), status)
+        _tell(channel, f"{error}{_instead(error)}", status)
     except BaseException as error:
         _tell(channel, f"{type(error).__name__}: {error}", status)
     os._exit(status)
+
+
+def _instead(error: CvfsError) -> str:
+    """What the user can do himself; without the device there is no mount at all."""
+    if isinstance(error, Refused) and error.step is not Step.DEVICE:
+        return "; without it: cvfs mount with fusermount3 (package fuse3), or cvfs ls, cat, cp, which need no mount"
+    return ""
 
 
 def _working_directory() -> str | None:

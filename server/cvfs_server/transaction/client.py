@@ -6,7 +6,6 @@ It is the command that users mount with, started as they start it. In a user nam
 import contextlib
 import os
 import re
-import select
 import signal
 import subprocess
 import time
@@ -15,12 +14,12 @@ from cvfs.errors import MountError, StoreFull
 from cvfs.hashes import ContentHash
 from cvfs.interpreter import python
 from cvfs.kernel.mount_table import find_mount
+from cvfs.kernel.processes import has_ended
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory, no_link, read_state, write_state
 from cvfs_server.transaction.layout import Layout
 
-_OWN_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "--propagation", "private", "--")
 _PREFIXES = ("CVMFS_", "CVFS_")
 _READY_WITHIN = 60.0
 _GONE_WITHIN, _GONE_SOON = 10.0, 0.5
@@ -40,14 +39,13 @@ def start_client(site: Site, settings: RepositorySettings, layout: Layout, root:
         make_directory(place)
     write_state(layout.client_local, _local_text(root, apart=apart))
     files = f"config={_configuration(site, settings, layout)}:{layout.client_local}"
-    apart_from_all = _OWN_NAMESPACE if apart else ()
-    mount = ("mount", layout.fqrn, layout.lower, "-f", "-o", files)
+    mount = ("mount", *(("--apart",) if apart else ()), layout.fqrn, layout.lower, "-f", "-o", files)
     # Whatever the user's environment says is meant for mounts of his own.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}
     with open(layout.client_log, "w+b", opener=no_link) as log:
         try:
             process = subprocess.Popen(
-                [*apart_from_all, *python("cvfs_tools.cvfs_command"), *mount],
+                [*python("cvfs_tools.cvfs_command"), *mount],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -85,18 +83,6 @@ def end_process(pid: int, *, patient: bool) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         has_ended(pid, _GONE_WITHIN)
-
-
-def has_ended(pid: int, within: float) -> bool:
-    """Whether a process is gone within that many seconds."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], within)[0])
-    finally:
-        os.close(descriptor)
 
 
 def _await(process: "subprocess.Popen[bytes]", layout: Layout) -> None:

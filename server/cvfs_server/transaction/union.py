@@ -5,11 +5,10 @@ Source: the kernel's documentation of overlayfs.
 """
 
 import functools
-import os
 from dataclasses import dataclass
 
-from cvfs.errors import MountError
 from cvfs.kernel import mounts
+from cvfs.kernel.room import make_room
 from cvfs_server.state import make_directory
 from cvfs_server.transaction.layout import Layout
 from cvfs_server.transaction.surroundings import KeptBy, Surroundings
@@ -47,7 +46,7 @@ class Union:
 
         def work() -> None:
             if apart:
-                _make_room(layout.union)
+                make_room([layout.union])
             mounts.mount("overlay", layout.union, "overlay", 0 if writable else mounts.MS_RDONLY, options)
 
         if not apart:
@@ -67,29 +66,6 @@ class Union:
     def _type_at(self, place: str) -> str:
         found = self.where.mounted_at(place)
         return found.type if found else ""
-
-
-def _make_room(place: str) -> None:
-    """In a mount namespace of our own: a directory where others see a link into this namespace, its neighbours kept."""
-    if os.path.isdir(place) and not os.path.islink(place):
-        return
-    above, name = os.path.split(place)
-    neighbours = [entry for entry in os.listdir(above) if entry != name]
-    links = {entry: os.readlink(f"{above}/{entry}") for entry in neighbours if os.path.islink(f"{above}/{entry}")}
-    covered = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        mounts.mount("tmpfs", above, "tmpfs", 0, "mode=755,size=64k")
-        os.mkdir(place)
-        for entry, target in links.items():
-            os.symlink(target, f"{above}/{entry}")
-        for entry in neighbours:
-            if entry not in links and os.path.isdir(f"/proc/self/fd/{covered}/{entry}"):
-                os.mkdir(f"{above}/{entry}")
-                mounts.bind(f"/proc/self/fd/{covered}/{entry}", f"{above}/{entry}")
-    except OSError as error:
-        raise MountError(f"cannot make room for {place}: {error.strerror}") from error
-    finally:
-        os.close(covered)
 
 
 def _quoted(place: str) -> str:
