@@ -134,7 +134,6 @@ def _run_detached(settings: Settings, mountpoint: str, report: _Report, serve: C
 
     status = 0
     try:
-        os.setsid()
         serve(on_start=on_start)
     except CvfsError as error:
         log.debug("the mount of %s failed", settings.fqrn, exc_info=True)
@@ -149,6 +148,8 @@ def _run_detached(settings: Settings, mountpoint: str, report: _Report, serve: C
 
 def _report_ready(mounted: Mount, report: _Report) -> None:
     if mounted.wait_ready():
+        # Not earlier: autofs lets only the process group of its daemon look at a place that it is about to mount.
+        os.setsid()
         report.ready()
     else:
         report.failed(f"{mounted.mountpoint}: the kernel does not answer", 1)
