@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +16,8 @@ from processes import CVFS, ENVIRONMENT, has_ended
 
 from cvfs.client.parent.clients import Client
 from cvfs.kernel.mount_table import find_mount, mount_table
+from cvfs_tools.setup.autofs import MAP, autofs_map
+from cvfs_tools.setup.plan import File
 
 pytestmark = pytest.mark.system
 
@@ -234,3 +238,41 @@ def test_other_namespaces_see_what_is_mounted_if_mounts_come_to_them(etc, tmp_pa
     assert (size, refused) == (again, "refused")
     assert int(size) > 0
     assert "Stale file handle" in done.stderr
+
+
+HELPER = '#!/bin/sh\nexec {python} -c \'from cvfs_tools.mount_helper import main; main(prog_name="mount.cvfs")\' "$@"\n'
+AUTOFS = """
+set -e
+mount --make-rprivate /
+mount -t overlay overlay -o "lowerdir=$HELPERS:/usr/sbin" /usr/sbin
+# A process group of its own: nothing that it does waits for itself, everything that we do waits for it.
+setsid "$@" >&2 & daemon=$!
+until findmnt -t autofs "$DIRECTORY" >/dev/null; do sleep 0.05; done
+cat "$DIRECTORY/$FILE" | wc -c
+ls "$DIRECTORY/nodot" || kill $daemon
+wait $daemon
+"""
+
+
+def test_autofs_mounts_by_the_map_of_the_set_up(etc, tmp_path):
+    """The daemon makes everybody wait for what it mounts, except for its own process group: that has to be the mounter's."""
+    daemon = shutil.which("automount")
+    if daemon is None or "\tautofs\n" not in Path("/proc/filesystems").read_text():
+        pytest.skip("autofs is not installed, or the kernel has none")
+    helper, script, master = tmp_path / "bin/mount.cvfs", tmp_path / "auto.cvfs", tmp_path / "auto.master"
+    for directory in (tmp_path / "cvmfs", helper.parent):
+        directory.mkdir()
+    helper.write_text(HELPER.format(python=sys.executable))
+    for step in autofs_map(f"{tmp_path}/cvmfs").steps:
+        if isinstance(step, File):
+            place = script if step.place == MAP else master
+            place.write_text(step.content.decode().replace(MAP, str(script)))
+    for program in (helper, script):
+        program.chmod(0o755)
+    command = [daemon, "--foreground", "--verbose", "--pid-file", f"{tmp_path}/pid", master]
+    places = {"DIRECTORY": f"{tmp_path}/cvmfs", "FILE": f"{ONE}/{FILE}", "HELPERS": str(helper.parent)}
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", AUTOFS, "-", *command],
+        env=ENVIRONMENT | places | {"CVFS_ETC": str(etc)}, capture_output=True, text=True, timeout=2 * PATIENCE,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, "512000"), done.stderr
