@@ -7,7 +7,6 @@ surroundings allow mounting at all, and at the end every mount point is taken aw
 import os
 import re
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +15,13 @@ import click
 
 from cvfs.errors import MountError, UsageError
 from cvfs.fuse import mount_points
+from cvfs.interpreter import python
 from cvfs.kernel import mount_table
 from cvfs_tools.mounts import mount_directory, place_of
 from cvfs_tools.observing import configured_repositories
 from cvfs_tools.repository_options import etc_of_group
 from cvfs_tools.running import one_line
 
-_CVFS = (sys.executable, "-P", "-c", "from cvfs_tools.cvfs_command import main; main(prog_name='cvfs')")
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP))
 # Statuses of a mount that lasting circumstances forbid: a parameter at fault, no right to mount.
 _HOPELESS = frozenset((UsageError.exit_status, MountError.exit_status))
@@ -52,7 +51,7 @@ def service(repositories: tuple[str, ...], *, grace: float) -> None:
             f"{directory} is private to this container, nobody else sees the mounts: give it as a volume that is shared"
         )
     etc = etc_of_group()
-    command = (*_CVFS, *(("--etc", etc) if etc else ()))
+    command = (*python("cvfs_tools.cvfs_command"), *(("--etc", etc) if etc else ()))
     raise SystemExit(Service({name: place_of(name) for name in names}, grace, command).run())
 
 

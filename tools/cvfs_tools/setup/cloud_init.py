@@ -147,5 +147,5 @@ def parameters(given: Iterable[str]) -> dict[str, str]:
 def _parameter(given: str) -> tuple[str, str]:
     found = _PARAMETER.fullmatch(given)
     if found is None:
-        raise UsageError(f"{one_line(given)!r}: not of the form CVMFS_NAME=value or CVFS_NAME=value, in one line")
+        raise UsageError(f"{one_line(given)!r}: not of the form CVMFS_NAME=value, or with CVFS_, in one line")
     return found[1], found[2]
