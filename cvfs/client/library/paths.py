@@ -6,8 +6,9 @@ import stat
 from collections.abc import Iterator
 from functools import total_ordering
 from pathlib import PurePosixPath
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, overload
 
+from cvfs.client.library.files import RepositoryFile
 from cvfs.client.library.globbing import select
 from cvfs.errors import NotADirectory, NotALink, NotFound, TooManyLinks
 
@@ -197,6 +198,29 @@ class RepositoryPath:
 
     # --- contents -----------------------------------------------------------------------------------------------------
 
+    @overload
+    def open(
+        self,
+        mode: Literal["r", "rt", "tr"] = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> io.TextIOWrapper: ...
+
+    @overload
+    def open(self, mode: Literal["rb", "br"], buffering: int = -1) -> RepositoryFile: ...
+
+    @overload
+    def open(
+        self,
+        mode: str,
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> RepositoryFile | io.TextIOWrapper: ...
+
     def open(
         self,
         mode: str = "r",
@@ -204,7 +228,7 @@ class RepositoryPath:
         encoding: str | None = None,
         errors: str | None = None,
         newline: str | None = None,
-    ) -> IO[bytes] | IO[str]:
+    ) -> RepositoryFile | io.TextIOWrapper:
         """The file, to read from; text is UTF-8 unless said otherwise. Raises NotFound, IsADirectory, ReadOnly."""
         del buffering
         return self._reader.open(str(self), mode, encoding=encoding, errors=errors, newline=newline)
@@ -213,7 +237,7 @@ class RepositoryPath:
         return self._reader.read_bytes(str(self))
 
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
-        with cast(io.TextIOWrapper, self.open("r", encoding=encoding, errors=errors)) as file:
+        with self.open("r", encoding=encoding, errors=errors) as file:
             return file.read()
 
     def _mode(self, *, follow: bool = True) -> int:

@@ -14,7 +14,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from typing import IO, Self
+from typing import Literal, Self, overload
 
 from cvfs.client.content import pieces_between
 from cvfs.client.data_plane import connect
@@ -166,6 +166,31 @@ class RepositoryReader:
 
     # --- contents -----------------------------------------------------------------------------------------------------
 
+    @overload
+    def open(self, path: str | bytes, mode: Literal["rb", "br"] = "rb") -> RepositoryFile: ...
+
+    @overload
+    def open(
+        self,
+        path: str | bytes,
+        mode: Literal["r", "rt", "tr"],
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> io.TextIOWrapper: ...
+
+    @overload
+    def open(
+        self,
+        path: str | bytes,
+        mode: str,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> RepositoryFile | io.TextIOWrapper: ...
+
     def open(
         self,
         path: str | bytes,
@@ -174,7 +199,7 @@ class RepositoryReader:
         encoding: str | None = None,
         errors: str | None = None,
         newline: str | None = None,
-    ) -> IO[bytes] | IO[str]:
+    ) -> RepositoryFile | io.TextIOWrapper:
         """A file to read from: seekable, buffered; objects are fetched as they are touched, so only the chunks that are read.
 
         `fileno()` gives a descriptor where the file is one object. Raises NotFound, IsADirectory, ReadOnly for a mode that

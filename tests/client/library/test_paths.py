@@ -210,7 +210,6 @@ PATTERNS = [
     "*",
     "*/*",
     "**/*",
-    "**",
     "**/*.py",
     "lib/**/x.py",
     "lib/*/x.py",
@@ -236,6 +235,16 @@ def test_patterns(reader, tree, pattern):
     ours = [path for path in reader.root.glob(pattern) if path != reader.root and path.parts[1:-1] != ("home",)]
     assert relative(ours, reader.root) == relative(theirs, tree.tree)
     assert len(ours) == len(set(ours))
+
+
+def test_a_pattern_that_ends_with_any_number_of_directories(reader):
+    assert relative(reader.root.glob("lib/**"), reader.root) == [
+        "lib",
+        "lib/v1",
+        "lib/v2",
+        "lib/v2/deep",
+        "lib/v2/deep/er",
+    ]
 
 
 @pytest.mark.parametrize("start", ["lib", "lib/latest", "bin", "none", "README"])
