@@ -53,17 +53,8 @@ def published(make_repository, place):
     return SimpleNamespace(options=["-w", server, "-k", keys], server=server, keys=keys)
 
 
-@pytest.fixture(scope="module")
-def open_device():
-    """As distributions have it."""
-    mode = os.stat("/dev/fuse").st_mode
-    os.chmod("/dev/fuse", 0o666)
-    yield
-    os.chmod("/dev/fuse", mode)
-
-
 @pytest.fixture
-def user(published, open_device, place):
+def user(published, place):
     """An ordinary user, and his home."""
     return User(published, Path(tempfile.mkdtemp(dir=place)))
 
@@ -120,14 +111,14 @@ def nothing_is_left(user: User) -> bool:
 
 
 @pytest.mark.parametrize("number", [USER, 0], ids=["ordinary", "root"])
-def test_the_same_as_without_it(number, published, open_device, place):
+def test_the_same_as_without_it(number, published, place):
     """Bytes, identity, capabilities, working directory, exit status; then nothing is left."""
     user = User(published, Path(tempfile.mkdtemp(dir=place)), number)
     look = "id; pwd; echo $HOME; grep -E 'Cap(Prm|Eff)' /proc/self/status"
-    script = f"{look}; cat /cvmfs/{FQRN}/hello; /cvmfs/{FQRN}/hello; exit 7"
-    done = user.run(*user.exec("--", "sh", "-c", script))
+    script = f"{look}; cat /cvmfs/{FQRN}/hello /cvmfs/{OTHER}/name; /cvmfs/{FQRN}/hello; exit 7"
+    done = user.run(*user.exec("--", "sh", "-c", script, repositories=(FQRN, OTHER)))
     assert (done.returncode, done.stderr) == (7, "")
-    assert done.stdout == user.run("sh", "-c", look).stdout + HELLO + f"hello from /cvmfs/{FQRN}/hello\n"
+    assert done.stdout == user.run("sh", "-c", look).stdout + HELLO + OTHER + f"hello from /cvmfs/{FQRN}/hello\n"
     assert nothing_is_left(user)
 
 
@@ -158,11 +149,8 @@ def test_nothing_said(user):
     assert nothing_is_left(user)
 
 
-def test_several_repositories_and_within_each_other(user):
-    script = f"cat /cvmfs/{FQRN}/name /cvmfs/{OTHER}/name"
-    done = user.run(*user.exec("sh", "-c", script, repositories=(FQRN, OTHER)))
-    assert (done.stdout, done.stderr) == (FQRN + OTHER, "")
-    inner = user.exec("sh", "-c", script, repositories=(OTHER,))
+def test_within_each_other(user):
+    inner = user.exec("cat", f"/cvmfs/{FQRN}/name", f"/cvmfs/{OTHER}/name", repositories=(OTHER,))
     done = user.run(*user.exec("--", *inner))
     assert (done.returncode, done.stdout, done.stderr) == (0, FQRN + OTHER, "")
     assert nothing_is_left(user)
@@ -197,16 +185,13 @@ def test_what_is_beside_it_stays(user, place):
     [
         (("sh", "-c", "kill -TERM $$"), -signal.SIGTERM),
         (("no-such-command",), 127),
-        (("/etc",), 126),
     ],
     ids=str,
 )
 def test_how_it_ends(user, words, status):
     done = user.run(*user.exec("--", *words))
     assert done.returncode == status
-    assert done.stderr == {127: "cvfs: no-such-command: no such command\n", 126: "cvfs: /etc: Permission denied\n"}.get(
-        status, ""
-    )
+    assert done.stderr == ("cvfs: no-such-command: no such command\n" if status == 127 else "")
     assert nothing_is_left(user)
 
 
