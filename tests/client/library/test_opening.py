@@ -1,6 +1,5 @@
 """A repository opened by its name, as it is configured for every command, and by its URL, where nothing else counts."""
 
-import os
 import pickle
 import subprocess
 import sys
@@ -135,9 +134,11 @@ def test_a_request_is_a_value():
 
 def test_importing_cvfs_loads_nothing():
     """Every command does."""
-    code = "import sys, cvfs; print([name for name in sys.modules if name.startswith('cvfs')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=os.environ)
-    assert done.stdout.strip() == "['cvfs']"
+    code = (
+        "import sys, cvfs; print([name for name in sys.modules if name.startswith('cvfs')], cvfs.errors.NotFound.errno)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "['cvfs'] 2"
 
 
 def test_the_public_names():
