@@ -1,6 +1,7 @@
 """Programs that read a repository by themselves beside a mount of it: one cache, the same tree."""
 
 import os
+from pathlib import PurePosixPath
 
 import pytest
 
@@ -52,7 +53,7 @@ def check_tree(mount, options) -> None:
             ours, link = repository.path("symlinks", name), f"{top}/symlinks/{name}"
             assert ours.is_symlink() == os.path.islink(link)
             if ours.is_symlink():
-                assert os.fspath(ours.readlink()) == os.readlink(link)
+                assert ours.readlink() == PurePosixPath(os.readlink(link))
             if os.path.realpath(link).startswith(f"{top}/"):
                 assert ours.exists() == os.path.exists(link), name
         mine, real = repository.path("files/hello.txt").stat(), os.stat(f"{top}/files/hello.txt")
