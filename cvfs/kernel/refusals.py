@@ -29,7 +29,7 @@ class Step(enum.Enum):
     IDENTITY = "keep your user in a user namespace"
     MOUNT_NAMESPACE = "make a mount namespace"
     DEVICE = "open /dev/fuse"
-    MOUNT = "mount in a user namespace"
+    MOUNT = "mount"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from cvfs.client.apart.attendance import attend, end_as, hold_signals
 from cvfs.client.apart.inside import MOST_REPOSITORIES, Failed, Inside, Mounted
 from cvfs.client.apart.wanted import Wanted
 from cvfs.client.settings import Settings
+from cvfs.client.settings.mount import FUSE_BINDINGS
 from cvfs.errors import UsageError
 from cvfs.kernel.namespaces import is_inhabited
 from cvfs.kernel.processes import has_ended
@@ -32,6 +33,8 @@ def run_apart(repositories: Sequence[Wanted], command: Sequence[str], *, require
     """
     if len(repositories) > MOST_REPOSITORIES:
         raise UsageError(f"{len(repositories)} repositories: {MOST_REPOSITORIES} at most can be mounted for a command")
+    # Whoever ignores the ends of his children may have taught us so, and nobody could be waited for.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     clients: Clients = {}
     inside = Inside.start(repositories, command)
     try:
@@ -83,11 +86,11 @@ def _naming(fqrn: str, message: str) -> str:
 
 
 def _for_inside(settings: Settings, mounted: Mounted) -> Settings:
-    """Nobody but the kernel cleans up in there. Where one user alone has a number, all that is published is his."""
+    """A device is served, and the kernel alone cleans up. Where one user alone has a number, all that is published is his."""
     view = settings.view
     if mounted.single_user:
         view = replace(view, owner=replace(view.owner, claim_ownership=True))
-    return replace(settings, view=view, mount=replace(settings.mount, watchdog=False))
+    return replace(settings, view=view, mount=replace(settings.mount, watchdog=False, fuse_binding=FUSE_BINDINGS[0]))
 
 
 def _tell_of_death(clients: Clients, pid: int) -> None:
