@@ -46,8 +46,6 @@ class CvmfsFileSystem(AsyncFileSystem):  # type: ignore[misc]
 
     protocol = "cvmfs"
     root_marker = ""
-    # Catalogs answer from memory, and a listing that is remembered elsewhere would hide a new revision.
-    cachable = True
 
     def __init__(
         self,

@@ -105,7 +105,8 @@ class RepositoryReader:
     def refresh(self) -> bool:
         """Look for a newer revision now; whether there is one, which everything shows from here on.
 
-        Raises Unreachable if no server answers, TrustError. One that is pinned stays as it is.
+        Raises Unreachable if no server answers, TrustError. One that is pinned stays as it is, and a server that lags is no
+        news.
         """
         repository = self.repository
         if repository.settings.pinned:
@@ -114,7 +115,8 @@ class RepositoryReader:
         if revision.root_hash == repository.revision.root_hash:
             return False
         newer = repository.at(revision)
-        newer.tree.root()
+        if newer.number <= repository.number:
+            return False
         self._revision = revision
         self._here().replace(newer)
         repository.retire()

@@ -1,6 +1,7 @@
 """A repository of the original's, opened by programs; what they have cached is forgotten after each test."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -41,8 +42,8 @@ def open_tiny(tiny) -> Iterator[Callable[..., RepositoryReader]]:
 @pytest.fixture
 def no_configuration(monkeypatch, tmp_path) -> None:
     """Neither the environment nor this machine says anything."""
-    for name in ("CVMFS_SERVER_URL", "CVMFS_PUBLIC_KEY", "CVMFS_HTTP_PROXY", "CVFS_ETC"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith(("CVMFS_", "CVFS_"))]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
 
 

@@ -224,6 +224,17 @@ def test_it_shows_one_revision_until_it_is_told_to_look(publication, open_tiny):
     assert reader.refresh() is False
 
 
+def test_a_server_that_lags_takes_nobody_back(publication, open_tiny):
+    changing = publication()
+    changing.publish("s4")
+    reader = open_tiny(f"file://{changing.storage}")
+    before, number = reader.root_hash, reader.revision
+    # The root catalog of an earlier revision says so itself.
+    changing.publish("s1")
+    assert reader.refresh() is False
+    assert (reader.root_hash, reader.revision) == (before, number)
+
+
 def test_a_tag_stays(publication, open_tiny):
     reader = open_tiny(tag="s1")
     assert reader.refresh() is False
