@@ -2,7 +2,7 @@
 
 /dev/fuse is everybody's, as distributions have it; only the program sees any of this.
 
-`python ordinary.py [--bare HOME] COMMAND…`: with --bare on a machine without /cvmfs and /etc/cvmfs, HOME being read-only.
+`python ordinary.py [--bare HOME] [--helpers] COMMAND…`: with --bare on a machine without /cvmfs and /etc/cvmfs, HOME being read-only.
 """
 
 import os
@@ -11,12 +11,13 @@ import sys
 import tempfile
 
 USER = 1000
-_DROPPED = ("--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+_DROPPED = ("--inh-caps=-all", "--bounding-set=-all")
 
 
-def ordinary(*words, bare=None):
-    """The command line that runs these words so."""
-    return [sys.executable, os.path.abspath(__file__), *(("--bare", str(bare)) if bare else ()), *map(str, words)]
+def ordinary(*words, bare=None, helpers=False):
+    """The command line that runs these words so; with `helpers` set-user-id programs have their effect."""
+    options = [*(("--bare", str(bare)) if bare else ()), *(("--helpers",) if helpers else ())]
+    return [sys.executable, os.path.abspath(__file__), *options, *map(str, words)]
 
 
 def _main(words):
@@ -29,8 +30,11 @@ def _main(words):
     if words[0] == "--bare":
         _make_bare(words[1])
         words = words[2:]
+    dropped = _DROPPED
+    if words[0] == "--helpers":
+        dropped, words = (), words[1:]
     os.chdir(present)
-    os.execvp("setpriv", ["setpriv", f"--reuid={USER}", f"--regid={USER}", *_DROPPED, *words])
+    os.execvp("setpriv", ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", *dropped, *words])
 
 
 def _open_ways():

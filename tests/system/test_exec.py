@@ -1,8 +1,9 @@
-"""`cvfs exec` as users type it: by an ordinary user without any capability, and by root."""
+"""`cvfs exec` as users type it: by an ordinary user without any capability, and by root. `cvfs mount` by such a user."""
 
 import contextlib
 import os
 import pty
+import shlex
 import signal
 import stat
 import subprocess
@@ -266,3 +267,14 @@ def test_where_it_is_forbidden(user):
         "cvfs: cannot make a user namespace: user.max_user_namespaces is 0; as root: sysctl -w user.max_user_namespaces="
     )
     assert "; without it: cvfs mount with fusermount3" in done.stderr
+
+
+def test_a_mount_by_the_helper(user):
+    """What a set-user-id program on the machine makes possible: a mount that stays, in the user's own place."""
+    place = user.home / "mnt"
+    cvfs = shlex.join(CVFS)
+    options = shlex.join([*user.published.options, "-c", f"{user.home}/cache"])
+    script = f"mkdir {place}; {cvfs} mount {FQRN} {place} {options} && cat {place}/name && {cvfs} umount {place} && ls {place}"
+    words = ordinary("sh", "-c", script, helpers=True)
+    done = subprocess.run(words, env=user.environment, cwd=user.home, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, FQRN, "")
