@@ -120,6 +120,12 @@ class Machine:
             pass
         self._boot = said["boot"]
 
+    def _wait_until_settled(self) -> None:
+        self.wait_for_boot()
+        # "degraded" is for units that failed, of which tests know more.
+        state = self.run("systemctl is-system-running --wait", BOOT).output.strip()
+        assert state in ("running", "degraded"), state
+
     def run(self, command: str, timeout: float = COMMAND) -> Answer:
         """A line of shell, as root; it has `timeout` seconds, and the machine a little more to say so."""
         assert self._agent is not None
@@ -136,9 +142,9 @@ class Machine:
         return answer.output
 
     def reboot(self) -> None:
-        """As an administrator does."""
+        """As an administrator does; returns when all is started that starts at boot."""
         self.must("systemctl --no-block reboot")
-        self.wait_for_boot()
+        self._wait_until_settled()
 
     def cut_power(self) -> None:
         """Stop at once, without any warning, and start again."""
@@ -148,7 +154,7 @@ class Machine:
                 monitor.sendall(json.dumps({"execute": command}).encode())
                 while b"return" not in monitor.recv(4096):
                     pass
-        self.wait_for_boot()
+        self._wait_until_settled()
 
     def stop(self) -> None:
         """At once; for good."""

@@ -118,6 +118,7 @@ def test_another_way_to_mount(machine, bare, style):
     machine.reboot()
     assert machine.must(f"{TOP}/bin/analysis").strip() == RESULT
     assert mounted(machine) == "1"
+    assert "cvfs" not in machine.must("systemctl --failed --no-legend")
     machine.must("cvfs setup --remove")
     assert machine.must(LISTING) == bare
     assert mounted(machine) == "0"
