@@ -45,7 +45,7 @@ def main() -> None:
             *whole, pending = (pending + received).split(b"\n")
             for line in whole:
                 status, output = run(**json.loads(line))
-                say(port, {"status": status, "output": base64.b64encode(output[-65536:]).decode()})
+                say(port, {"status": status, "output": base64.b64encode(output[-1048576:]).decode()})
 
 
 def say(port: int, message: dict) -> None:
