@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import processes
 import pytest
+from bindings import require_fusepy
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from cvfs.client.repository import Repository
@@ -111,7 +112,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def fuse_binding(request) -> str:
     """The binding that this test's mounts are made by."""
-    return getattr(request, "param", None) or request.config.getoption("--fuse-binding") or "native"
+    chosen = getattr(request, "param", None) or request.config.getoption("--fuse-binding") or "native"
+    if chosen == "fusepy":
+        require_fusepy()
+    return chosen
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

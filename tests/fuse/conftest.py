@@ -1,7 +1,6 @@
 """A tree in memory behind the interface that `cvfs.fuse` serves, and ways to serve it without and with a kernel."""
 
 import contextlib
-import os
 import socket
 import stat
 import struct
@@ -9,10 +8,11 @@ import threading
 from collections import Counter
 
 import pytest
+from bindings import require_fusepy
 
 from cvfs.attributes import Attributes, FilesystemSize
-from cvfs.errors import IsADirectory, MountError, NoSuchAttribute, NotADirectory, NotALink, NotFound
-from cvfs.fuse import abi, binding, fusepy_adapter, mount_points
+from cvfs.errors import IsADirectory, NoSuchAttribute, NotADirectory, NotALink, NotFound
+from cvfs.fuse import abi, binding, mount_points
 from cvfs.fuse.abi import Opcode
 from cvfs.fuse.device import Channel
 from cvfs.fuse.mount_points import MountOptions
@@ -354,15 +354,6 @@ def native(tree, place):
             return mounted
 
         yield mount
-
-
-def require_fusepy() -> None:
-    """Continuous integration must have it."""
-    if os.environ.get("CI") != "true":
-        try:
-            fusepy_adapter.load_fusepy()
-        except MountError as error:
-            pytest.skip(str(error))
 
 
 @pytest.fixture

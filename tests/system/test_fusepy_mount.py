@@ -8,6 +8,7 @@ import signal
 import subprocess
 
 import pytest
+from bindings import require_fusepy
 
 pytestmark = pytest.mark.system
 
@@ -16,6 +17,7 @@ CHANGED = "chunked/random_500k"
 
 @pytest.fixture
 def fuse_binding() -> str:
+    require_fusepy()
     return "fusepy"
 
 

@@ -79,6 +79,7 @@ def test_a_second_pass_never_leaves_the_kernel(mounted, command):
     assert asked.keys() <= HARMLESS
 
 
+@pytest.mark.both_bindings
 def test_the_state_of_a_mount(mounted):
     mounted.read("chunked/random_16383")
     state = mounted.state()
@@ -192,9 +193,10 @@ def test_what_was_opened_but_never_read_keeps_its_bytes_too(following):
             assert sha256(file.read()) == before[path], path
 
 
+@pytest.mark.both_bindings
 def test_a_working_directory_stays_usable(following):
     published, one = following
-    shell("ls -lR .", one)
+    shell("ls -l . chunked", one)
     inside = subprocess.Popen(
         ["sh", "-c", "read line; ls -l; cat random_1m"],
         cwd=one.path("chunked"),
@@ -228,6 +230,7 @@ def test_an_older_revision_is_refused(following):
     assert one.state()["revision"] == 2
 
 
+@pytest.mark.both_bindings
 def test_a_server_that_goes_away(following):
     published, one = following
     one.read("chunked/random_16383")
@@ -273,6 +276,7 @@ def assert_cache_is_sound(client) -> None:
     assert checked.objects > 0
 
 
+@pytest.mark.both_bindings
 def test_a_killed_client_is_replaced_by_the_same_command(client, tiny, web):
     """Without a watchdog, whose work this is otherwise."""
     mounted = client(tiny, web(tiny.root).url)
@@ -323,6 +327,7 @@ def test_a_client_killed_while_it_fills_its_cache_leaves_nothing_wrong(client, t
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.both_bindings
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_unmount(mounted, number):
     pid = mounted.state()["pid"]
@@ -333,12 +338,14 @@ def test_signals_unmount(mounted, number):
     assert [name for name in os.listdir(mounted.cache / "txn") if name.endswith(".lock")] == []
 
 
+@pytest.mark.both_bindings
 def test_an_unmount_ends_the_client(mounted):
     pid = mounted.state()["pid"]
     subprocess.run(["umount", mounted.mountpoint], check=True)
     assert mounted.wait_gone(pid)
 
 
+@pytest.mark.both_bindings
 def test_what_is_open_is_busy_and_survives_a_lazy_unmount(mounted, tiny):
     pid = mounted.state()["pid"]
     with open(mounted.path("chunked/random_1m"), "rb") as file:
@@ -349,6 +356,7 @@ def test_what_is_open_is_busy_and_survives_a_lazy_unmount(mounted, tiny):
     assert mounted.wait_gone(pid)
 
 
+@pytest.mark.both_bindings
 def test_sigterm_while_files_are_open(mounted, tiny):
     pid = mounted.state()["pid"]
     with open(mounted.path("chunked/random_500k"), "rb") as file:
@@ -358,6 +366,7 @@ def test_sigterm_while_files_are_open(mounted, tiny):
     assert not is_mounted(mounted)
 
 
+@pytest.mark.both_bindings
 def test_the_foreground_ends_with_an_unmount(client, tiny):
     one = client(tiny, f"file://{tiny.root}")
     command = [sys.executable, "-c", "from cvfs_tools.cvfs_command import main; main(prog_name='cvfs')", "mount", "-f"]
@@ -433,6 +442,7 @@ def test_a_tag_that_is_not_there(client, tiny):
     assert_refused(one.try_mount("-t", "v9"), 2, "no tag 'v9'")
 
 
+@pytest.mark.both_bindings
 def test_a_client_that_dies_while_it_starts(client, tiny, web):
     """The parent neither hangs nor leaves anything behind."""
     server = web(tiny.root)
@@ -465,6 +475,7 @@ def object_of(published, path: str) -> str:
         return f"/{published.fqrn}/{repository.lookup(path).content.path}"
 
 
+@pytest.mark.both_bindings
 def test_a_slow_download_delays_nobody_else(client, tiny, web):
     server = web(tiny.root)
     one = client(tiny, server.url)
@@ -490,6 +501,7 @@ def test_a_slow_download_delays_nobody_else(client, tiny, web):
     assert [sha256(data) for data in slow] == [files(tiny)["chunked/random_16383"]]
 
 
+@pytest.mark.both_bindings
 def test_who_waits_for_a_slow_download_can_be_interrupted(client, tiny, web):
     server = web(tiny.root)
     one = client(tiny, server.url)

@@ -142,6 +142,7 @@ def test_metrics(mounted):
     assert f'cvmfs_sys_pid{{repo="tiny.example.org"}} {mounted.state()["pid"]}' in samples
 
 
+@pytest.mark.both_bindings
 def test_trace_latencies_metrics_and_logs(client, tiny, tmp_path):
     one = client(tiny, f"file://{tiny.root}")
     places = {name: tmp_path / name for name in ("trace", "metrics", "micro", "debug", "log")}
@@ -222,6 +223,7 @@ def open_place():
         yield Path(name)
 
 
+@pytest.mark.both_bindings
 def test_the_process_becomes_somebody_else(client, tiny, web, open_place):
     one = client(tiny, web(tiny.root).url)
     one.cache = open_place / "cache"

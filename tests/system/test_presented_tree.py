@@ -37,6 +37,7 @@ def attribute(path: Path, name: str) -> bytes:
     return os.getxattr(path, f"user.{name}")
 
 
+@pytest.mark.both_bindings
 def test_attributes_by_way_of_the_kernel(mounted):
     one = mounted()
     hello = one.path("files/hello.txt")
@@ -67,6 +68,7 @@ def test_owners_and_modes(mounted, tmp_path):
     assert os.listxattr(one.mountpoint) == []
 
 
+@pytest.mark.both_bindings
 def test_protected_attributes(mounted):
     one = mounted(CVMFS_XATTR_PROTECTED_XATTRS="user.fqrn", CVMFS_XATTR_PRIVILEGED_GIDS="4242")
     assert attribute(one.mountpoint, "fqrn") == b"tiny.example.org"
@@ -92,6 +94,7 @@ def test_tags_are_browsed_inside_the_mount(mounted, fixture_repository):
         os.listdir(snapshots / "none")
 
 
+@pytest.mark.both_bindings
 def test_writing_is_refused_at_once(mounted):
     one = mounted(CVMFS_MOUNT_RW="yes")
     hello = one.path("files/hello.txt")

@@ -10,7 +10,8 @@ from cvfs.chunking import ChunkSizes
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("CVFS_EXAMPLES", "4"))))
+@pytest.mark.both_bindings
+@pytest.mark.parametrize("seed", range(int(os.environ.get("CVFS_EXAMPLES", "3"))))
 def test_a_mount_follows_every_revision(new_repository, client, random_edits, look, seed):
     own = new_repository(compression="zlib-fast", chunk_sizes=ChunkSizes(4096, 8192, 16384))
     top = os.fsencode(own.tree)

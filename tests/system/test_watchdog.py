@@ -61,6 +61,7 @@ def test_a_crash_leaves_a_clean_mount_point(mounted, number):
     assert mounted.read("chunked/random_1m")
 
 
+@pytest.mark.both_bindings
 @pytest.mark.parametrize("how", ["umount", "signal"])
 def test_after_an_unmount_the_watchdog_goes_without_a_trace(mounted, how):
     pid, watchdog = mounted.state()["pid"], int(mounted.command("pid watchdog"))
@@ -93,6 +94,7 @@ def test_the_watchdog_goes_first(mounted):
     assert mounted.wait_gone(pid)
 
 
+@pytest.mark.both_bindings
 def test_a_signal_shows_what_the_threads_are_doing(mounted):
     os.kill(mounted.state()["pid"], signal.SIGUSR2)
     assert wait_until(lambda: "in serve" in trace_of(mounted))
