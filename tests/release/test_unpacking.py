@@ -308,6 +308,33 @@ def test_who_runs_holds_what_it_runs_from(archive, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.parametrize("held", [".", "DIRECTORY/.in-use"])
+def test_who_holds_a_lock_for_ever_is_not_waited_for(archive, tmp_path, monkeypatch, held):
+    """A process that was stopped: the next place will do."""
+    monkeypatch.setattr(unpacking, "_LOCKED_WITHIN", 0.1)
+    directory = unpacking.unpacked(archive, TARGET, [str(tmp_path / "m")])
+    if held == ".":
+        shutil.rmtree(directory)
+    release_own_locks(directory)
+    descriptor = os.open(os.path.join(tmp_path / "m", held.replace("DIRECTORY", directory)), os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        places = [str(tmp_path / "m"), str(tmp_path / "other")]
+        assert os.path.dirname(unpacking.unpacked(archive, TARGET, places)) == places[1]
+        with pytest.raises(OSError, match=r"another process has held its lock for 0\.1 s"):
+            unpacking.unpacked(archive, TARGET, places[:1])
+    finally:
+        os.close(descriptor)
+
+
+def release_own_locks(directory):
+    """Those that a process keeps until it ends."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").startswith(directory):
+                os.close(int(name))
+
+
 def test_use_is_noted_once_a_day(archive, tmp_path):
     directory = unpacking.unpacked(archive, TARGET, [str(tmp_path / "m")])
     for age, noted in ((3600, False), (3 * 86400, True)):

@@ -36,6 +36,7 @@ _INDEX = ".index"
 _UNUSED = 7 * 86400
 """Seconds after which another version is removed, and what a killed process left."""
 _TOUCHED_EVERY = 86400
+_LOCKED_WITHIN, _PAUSE = 60.0, 0.02
 _ALL_USERS = "0 0 4294967295"
 
 
@@ -169,11 +170,25 @@ def _hold(directory: str) -> bool:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    _lock(descriptor, fcntl.LOCK_SH)
     if _is_whole(directory, descriptor):
         return True
     os.close(descriptor)
     return False
+
+
+def _lock(descriptor: int, kind: int) -> None:
+    """Raises OSError if another process, which may have been stopped, does not let go in time; or if there are no locks."""
+    deadline = time.monotonic() + _LOCKED_WITHIN
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OSError(f"another process has held its lock for {_LOCKED_WITHIN:g} s") from None
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _is_whole(directory: str, lock: int) -> bool:
@@ -243,7 +258,7 @@ def _put_in_place(new: str, directory: str) -> None:
 def _alone(place: str) -> Iterator[None]:
     descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
