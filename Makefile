@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Processors whose modules are in the single file: x86_64, aarch64.
 ARCHITECTURES ?= $(shell uname -m)
 
-.PHONY: demo test test-fast test-vm check format system clean dist zipapp man
+.PHONY: demo test test-fast test-fusepy test-vm test-container check format system clean dist zipapp man
 
 demo: system $(STAMP) ## publish a real software tree, serve it, mount it, run from it
 	$(BIN)/python tools/demo.py
@@ -16,6 +16,9 @@ test: system $(STAMP) check ## all checks and all tests
 
 test-fast: $(STAMP) ## the tests without the slow ones
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-fusepy: system $(STAMP) ## every test that mounts, by fusepy and libfuse 2; `make test` runs some of them by both bindings
+	$(BIN)/python -m pytest -n 2 --dist worksteal --fuse-binding fusepy tests/fuse tests/system tests/faults
 
 check: $(STAMP) ## the checks that pre-commit and CI run
 	$(BIN)/ruff check .
@@ -33,6 +36,10 @@ zipapp: dist ## dist/cvfs.pyz: one file for machines with nothing but Python
 test-vm: system $(STAMP) ## a virtual machine is made a client from outside, rebooted, cut off; minutes, the first time more
 	./.ci/system-packages qemu-system-x86 debootstrap genisoimage e2fsprogs
 	CVFS_VM=1 $(BIN)/python -m pytest -x tests/vm
+
+test-container: system $(STAMP) ## the images are built from a base made here, and run by Podman; minutes
+	./.ci/system-packages podman runc debootstrap
+	CVFS_CONTAINER=1 $(BIN)/python -m pytest -x tests/deploy/test_image.py
 
 man: $(STAMP) ## generated/: manual pages, completion scripts for bash, zsh and fish
 	$(BIN)/python tools/release/pages.py generated
