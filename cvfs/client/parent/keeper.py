@@ -112,6 +112,8 @@ class Keeper:
         client = Client(fqrn, self._words(fqrn))
         with client.start() as news:
             self._kin.add(client.pid)
+            # It runs already, and may have been taken for somebody else.
+            self._send(self._names.spare(text))
             try:
                 client.wait_ready(news, time.monotonic() + MOUNTED_WITHIN)
             except MountError:

@@ -46,6 +46,13 @@ class Reply(NamedTuple):
     node: int
 
 
+class Held(NamedTuple):
+    """A request for a name that waits, and the thread that asks."""
+
+    unique: int
+    asker: int
+
+
 @dataclass(slots=True)
 class Name:
     """A name somebody asked for. `held` are the requests that wait: for what is in it, and for the name itself."""
@@ -56,7 +63,7 @@ class Name:
     standing: Standing = Standing.IDLE
     failed_until: float = 0.0
     held_inside: list[int] = field(default_factory=list)
-    held: list[int] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
 
     def has_failed(self, now: float) -> bool:
         """Whether it could not be mounted a moment ago."""
@@ -64,24 +71,28 @@ class Name:
 
 
 class Names:
-    """All names. Any thread may call; what is returned is to be sent. Times are those of a clock that only goes forward."""
+    """All names. Any thread may call; what is returned is to be sent. Times are those of a clock that only goes forward.
 
-    def __init__(self) -> None:
+    `ours` tells whether a thread is of one of our own processes, who never wait: they do what others wait for.
+    """
+
+    def __init__(self, ours: Callable[[int], bool]) -> None:
+        self._ours = ours
         self._lock = threading.Lock()
         self._by_text: dict[bytes, Name] = {}
         self._by_node: dict[int, Name] = {}
         self._nodes = itertools.count(FIRST_NODE)
 
-    def lookup(self, text: bytes, unique: int, now: float, ours: Callable[[], bool]) -> Reply | None:
-        """A name is asked for, maybe by one of our own processes, who never wait; None: it is answered later."""
+    def lookup(self, text: bytes, unique: int, now: float, asker: int) -> Reply | None:
+        """A name is asked for by a thread; None: it is answered later."""
         with self._lock:
             name = self._by_text.get(text) or self._new(text, now)
             if name.standing is Standing.MOUNTED:
                 return _counted(name, unique, Answer.LASTING)
-            if name.standing is Standing.MOUNTING and not ours():
-                name.held.append(unique)
+            if name.standing is Standing.MOUNTING and not self._ours(asker):
+                name.held.append(Held(unique, asker))
                 return None
-            if name.has_failed(now) and not ours():
+            if name.has_failed(now) and not self._ours(asker):
                 return Reply(unique, Answer.ABSENT, name.node)
             return _counted(name, unique, Answer.PRESENT)
 
@@ -107,13 +118,21 @@ class Names:
             name.standing = Standing.MOUNTING
             return _released_inside(name)
 
+    def spare(self, text: bytes) -> list[Reply]:
+        """Somebody has become one of ours, and may have asked before."""
+        with self._lock:
+            name = self._by_text[text]
+            spared = [held for held in name.held if self._ours(held.asker)]
+            name.held = [held for held in name.held if held not in spared]
+            return [_counted(name, held.unique, Answer.PRESENT) for held in spared]
+
     def mounted(self, text: bytes) -> list[Reply]:
         """It is mounted."""
         with self._lock:
             name = self._by_text[text]
             name.standing = Standing.MOUNTED
             held, name.held = name.held, []
-            return _released_inside(name) + [_counted(name, unique, Answer.LASTING) for unique in held]
+            return _released_inside(name) + [_counted(name, one.unique, Answer.LASTING) for one in held]
 
     def failed(self, text: bytes, until: float) -> list[Reply]:
         """It could not be mounted; up to that time it does not exist."""
@@ -121,7 +140,7 @@ class Names:
             name = self._by_text[text]
             name.standing, name.failed_until = Standing.FAILED, until
             held, name.held = name.held, []
-            return _released_inside(name) + [Reply(unique, Answer.ABSENT, name.node) for unique in held]
+            return _released_inside(name) + [Reply(one.unique, Answer.ABSENT, name.node) for one in held]
 
     def gone(self, text: bytes) -> None:
         """It is mounted no more; the next access mounts it."""
@@ -133,12 +152,7 @@ class Names:
     def take_back(self, unique: int) -> bool:
         """Nobody waits for a request any more; False if it has been answered."""
         with self._lock:
-            for name in self._by_text.values():
-                for held in (name.held, name.held_inside):
-                    if unique in held:
-                        held.remove(unique)
-                        return True
-        return False
+            return any(_taken_back(name, unique) for name in self._by_text.values())
 
     def forget(self, node: int, count: int) -> None:
         """The kernel gives back references."""
@@ -173,6 +187,13 @@ class Names:
 def _counted(name: Name, unique: int, answer: Answer) -> Reply:
     name.references += 1
     return Reply(unique, answer, name.node)
+
+
+def _taken_back(name: Name, unique: int) -> bool:
+    waiting = len(name.held) + len(name.held_inside)
+    name.held = [held for held in name.held if held.unique != unique]
+    name.held_inside = [held for held in name.held_inside if held != unique]
+    return len(name.held) + len(name.held_inside) < waiting
 
 
 def _released_inside(name: Name) -> list[Reply]:

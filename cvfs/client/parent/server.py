@@ -121,8 +121,7 @@ class ParentServer:
             return errno.ENOENT
         if not is_fqrn(os.fsdecode(text)):
             return abi.pack_negative_entry(_FOR_EVER)
-        thread = _thread(message)
-        reply = self._names.lookup(text, unique, time.monotonic(), lambda: self._kin.includes(thread))
+        reply = self._names.lookup(text, unique, time.monotonic(), _thread(message))
         if reply is not None:
             self._send(unique, self._payload(reply), reply if reply.answer is not Answer.ABSENT else None)
         return None

@@ -12,19 +12,15 @@ NOW = 100.0
 NODE = FIRST_NODE
 
 
-def nobody():
-    return False
-
-
-def ourselves():
-    return True
+STRANGER, CLIENT = 4711, 4712
 
 
 class Way:
     """Names with one name, brought to a standing by the requests that bring it there."""
 
     def __init__(self, standing=Standing.IDLE):
-        self.names = Names()
+        self.ours = {CLIENT}
+        self.names = Names(self.ours.__contains__)
         self._unique = itertools.count(1000)
         self.lookup()
         if standing is not Standing.IDLE:
@@ -36,32 +32,32 @@ class Way:
         if standing is Standing.FAILED:
             self.names.failed(NAME, NOW + 5)
 
-    def lookup(self, unique=None, now=NOW, ours=nobody):
-        return self.names.lookup(NAME, unique or next(self._unique), now, ours)
+    def lookup(self, unique=None, now=NOW, asker=STRANGER):
+        return self.names.lookup(NAME, unique or next(self._unique), now, asker)
 
     def inside(self, unique=None, now=NOW):
         return self.names.ask_inside(NODE, unique or next(self._unique), now)
 
 
 @pytest.mark.parametrize(
-    ("standing", "ours", "answer"),
+    ("standing", "asker", "answer"),
     [
-        (Standing.IDLE, nobody, Answer.PRESENT),
-        (Standing.WANTED, nobody, Answer.PRESENT),
-        (Standing.MOUNTING, nobody, None),
-        (Standing.MOUNTED, nobody, Answer.LASTING),
-        (Standing.FAILED, nobody, Answer.ABSENT),
+        (Standing.IDLE, STRANGER, Answer.PRESENT),
+        (Standing.WANTED, STRANGER, Answer.PRESENT),
+        (Standing.MOUNTING, STRANGER, None),
+        (Standing.MOUNTED, STRANGER, Answer.LASTING),
+        (Standing.FAILED, STRANGER, Answer.ABSENT),
         # Who mounts must get there whatever others are told.
-        (Standing.IDLE, ourselves, Answer.PRESENT),
-        (Standing.WANTED, ourselves, Answer.PRESENT),
-        (Standing.MOUNTING, ourselves, Answer.PRESENT),
-        (Standing.MOUNTED, ourselves, Answer.LASTING),
-        (Standing.FAILED, ourselves, Answer.PRESENT),
+        (Standing.IDLE, CLIENT, Answer.PRESENT),
+        (Standing.WANTED, CLIENT, Answer.PRESENT),
+        (Standing.MOUNTING, CLIENT, Answer.PRESENT),
+        (Standing.MOUNTED, CLIENT, Answer.LASTING),
+        (Standing.FAILED, CLIENT, Answer.PRESENT),
     ],
 )
-def test_what_a_name_is_answered(standing, ours, answer):
+def test_what_a_name_is_answered(standing, asker, answer):
     expected = Reply(7, answer, NODE) if answer else None
-    assert Way(standing).lookup(7, ours=ours) == expected
+    assert Way(standing).lookup(7, asker=asker) == expected
 
 
 @pytest.mark.parametrize(
@@ -88,6 +84,17 @@ def test_the_way_of_a_first_access():
     assert way.lookup(4) is None
     assert way.names.mounted(NAME) == [Reply(3, Answer.LASTING, NODE), Reply(4, Answer.LASTING, NODE)]
     assert way.names.all_mounted() == [(NAME, NODE)]
+
+
+def test_a_client_that_asks_before_it_is_known_is_let_go_when_it_is():
+    way = Way(Standing.MOUNTING)
+    newcomer = 4713
+    assert way.lookup(3) is None
+    assert way.lookup(4, asker=newcomer) is None
+    assert way.names.spare(NAME) == []
+    way.ours.add(newcomer)
+    assert way.names.spare(NAME) == [Reply(4, Answer.PRESENT, NODE)]
+    assert way.names.mounted(NAME) == [Reply(3, Answer.LASTING, NODE)]
 
 
 def test_who_waits_for_a_mount_that_fails_hears_that_there_is_none():
@@ -145,10 +152,10 @@ def test_names_nobody_knows_are_dropped_and_failures_only_when_they_count_no_mor
     monkeypatch.setattr(names_module, "REMEMBERED", 2)
     way = Way(Standing.FAILED)
     way.names.forget(NODE, 1)
-    way.names.lookup(b"other.example.org", 1, NOW, nobody)
-    way.names.lookup(b"third.example.org", 2, NOW, nobody)
+    way.names.lookup(b"other.example.org", 1, NOW, STRANGER)
+    way.names.lookup(b"third.example.org", 2, NOW, STRANGER)
     assert way.lookup(3).answer is Answer.ABSENT
-    way.names.lookup(b"fourth.example.org", 4, NOW + 5, nobody)
+    way.names.lookup(b"fourth.example.org", 4, NOW + 5, STRANGER)
     assert NODE not in way.names
     assert all(node in way.names for node in (NODE + 1, NODE + 2, NODE + 3))
 
@@ -158,5 +165,5 @@ def test_a_name_that_the_kernel_still_knows_keeps_its_number(monkeypatch):
     way = Way()
     way.lookup()
     way.names.forget(NODE, 1)
-    way.names.lookup(b"other.example.org", 1, NOW, nobody)
+    way.names.lookup(b"other.example.org", 1, NOW, STRANGER)
     assert way.lookup(3).node == NODE
