@@ -8,31 +8,41 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from cvfs.errors import MountError
 from cvfs.kernel import mounts
 from cvfs.kernel.mount_table import mount_table
 
-_NO_SWAP_AWAY = "mode=755,size=4m"
+Kinds = Mapping[str, str]
+"""What is mounted where: places, and the type of the topmost mount."""
+
+_ON_DEMAND = ("autofs", "fuse.cvfs-parent")
+_OF_A_SERVER = ("fuse", "autofs", "nfs", "cifs", "smb")
+_SMALL = "mode=755,size=4m"
 # Where the new root is put together: any directory would do, but for those whose file systems are the kernel's own.
 _WORKSHOPS = ("tmp", "usr", "etc", "home", "var", "opt", "run")
 
 
 def make_room(places: Iterable[str]) -> None:
     """Directories at all of these absolute paths, from here on. Raises MountError."""
-    mountpoints = {os.fsdecode(entry.mountpoint) for entry in mount_table()}
+    kinds = {os.fsdecode(entry.mountpoint): entry.type for entry in mount_table()}
     missing: dict[str, list[str]] = {}
     for place in places:
         # What is mounted is not looked into: its server may be dead, or hang.
-        if place not in mountpoints and not _is_directory(place):
-            above = _deepest_directory(place)
+        if place not in kinds and not _is_there(place, kinds):
+            above = _deepest_directory(place, kinds)
             missing.setdefault(above, []).append(os.path.relpath(place, above))
     for above, inside in missing.items():
         try:
-            _rebuild_root(inside) if above == "/" else _cover(above, inside)
+            _rebuild_root(inside, kinds) if above == "/" else _cover(above, inside, kinds)
         except OSError as error:
             raise MountError(f"cannot make room for {above}/{inside[0]}: {error.strerror}") from error
+
+
+def _is_there(place: str, kinds: Kinds) -> bool:
+    """What would be mounted if it was looked at is not there: that may take long, and be for everybody."""
+    return kinds.get(os.path.dirname(place)) not in _ON_DEMAND and _is_directory(place)
 
 
 def _is_directory(place: str) -> bool:
@@ -40,33 +50,42 @@ def _is_directory(place: str) -> bool:
     return os.path.isdir(place) and not os.path.islink(place)
 
 
-def _deepest_directory(place: str) -> str:
+def _deepest_directory(place: str, kinds: Kinds) -> str:
     above = os.path.dirname(place)
-    return above if os.path.isdir(above) else _deepest_directory(above)
+    return above if above in kinds or os.path.isdir(above) else _deepest_directory(above, kinds)
 
 
-def _cover(above: str, inside: Iterable[str]) -> None:
+def _cover(above: str, inside: Iterable[str], kinds: Kinds) -> None:
     """Over a directory another one, with its entries and new directories."""
-    taken = {path.partition("/")[0] for path in inside}
-    names = [name for name in os.listdir(above) if name not in taken]
+    names = _names_beside(above, inside, kinds)
     with _working_in(above) as covered:
-        mounts.mount("tmpfs", above, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, _NO_SWAP_AWAY)
-        os.fchdir(covered)
+        mounts.mount("tmpfs", above, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, _SMALL)
+        # Where there is nothing to be shown, what is covered need not even answer.
+        if names:
+            os.fchdir(covered)
         for name in names:
-            _show(name, f"{above}/{name}")
+            _show(name, f"{above}/{name}", kinds.get(f"{above}/{name}", ""))
         for path in inside:
             os.makedirs(f"{above}/{path}")
     mounts.seal(above)
 
 
-def _rebuild_root(inside: Iterable[str]) -> None:
-    """Another root, with the entries of this one and new directories."""
+def _names_beside(above: str, inside: Iterable[str], kinds: Kinds) -> list[str]:
     taken = {path.partition("/")[0] for path in inside}
-    names = [name for name in os.listdir("/") if name not in taken]
+    if kinds.get(above) in _ON_DEMAND:
+        found = [os.path.basename(place) for place in kinds if os.path.dirname(place) == above]
+    else:
+        found = os.listdir(above)
+    return [name for name in found if name not in taken]
+
+
+def _rebuild_root(inside: Iterable[str], kinds: Kinds) -> None:
+    """Another root, with the entries of this one and new directories."""
+    names = _names_beside("/", inside, kinds)
     workshop = _workshop(names)
     top = f"/{workshop}"
     with _working_in(top) as covered:
-        mounts.mount("tmpfs", top, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, _NO_SWAP_AWAY)
+        mounts.mount("tmpfs", top, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, _SMALL)
         os.fchdir(covered)
         os.mkdir(f"{top}/{workshop}")
         mounts.bind(".", f"{top}/{workshop}")
@@ -75,7 +94,7 @@ def _rebuild_root(inside: Iterable[str]) -> None:
         os.chdir("/")
         for name in names:
             if name != workshop:
-                _show(name, f"{top}/{name}")
+                _show(name, f"{top}/{name}", kinds.get(f"/{name}", ""))
         for path in inside:
             os.makedirs(f"{top}/{path}")
         mounts.seal(top)
@@ -103,10 +122,14 @@ def _workshop(names: Iterable[str]) -> str:
     raise MountError(f"cannot rebuild the root: none of {', '.join(_WORKSHOPS)} is a directory in it")
 
 
-def _show(name: str, place: str) -> None:
-    """An entry of the working directory, with all that is mounted there, at another place. One that vanishes is left out."""
+def _show(name: str, place: str, kind: str) -> None:
+    """An entry of the working directory, with all that is mounted there, at another place. One that vanishes is left out.
+
+    `kind` is the type of what is mounted there, empty if nothing is.
+    """
     with contextlib.suppress(FileNotFoundError):
-        mode = _mode(name)
+        # A repository, or an export: its server may be dead, hang, or let nobody in.
+        mode = stat.S_IFDIR if kind.startswith(_OF_A_SERVER) else os.lstat(name).st_mode
         if stat.S_ISLNK(mode):
             os.symlink(os.readlink(name), place)
             return
@@ -115,16 +138,6 @@ def _show(name: str, place: str) -> None:
         else:
             os.close(os.open(place, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         mounts.bind(f"./{name}", place)
-
-
-def _mode(name: str) -> int:
-    try:
-        return os.lstat(name).st_mode
-    except FileNotFoundError:
-        raise
-    except OSError:
-        # The server of what is mounted there is dead, or lets nobody in: a mount point of a repository is a directory.
-        return stat.S_IFDIR
 
 
 @contextlib.contextmanager

@@ -73,6 +73,30 @@ print(json.dumps([seen, open(f"{here}/file").read(), os.readlink(f"{here}/link")
     assert sorted(os.listdir(tmp_path)) == ["directory", "file", "link", "mounted", "wanted"]
 
 
+def test_where_looking_mounts(tmp_path):
+    """The directory above mounts on demand: what is looked for there comes, for everybody, and may take long."""
+    script = """
+device = os.open("/dev/fuse", os.O_RDWR)
+mounts.mount("parent", here, "fuse.cvfs-parent", 0, f"fd={device},rootmode=40000,user_id=0,group_id=0")
+make_room([f"{here}/wanted"])
+print(json.dumps([os.listdir(here), os.listdir(f"{here}/wanted")]))
+"""
+    assert inside(script, tmp_path) == [["wanted"], []]
+
+
+def test_servers_are_not_asked(tmp_path):
+    """What is beside is mounted, but nobody answers for it."""
+    (tmp_path / "beside").mkdir()
+    script = """
+device = os.open("/dev/fuse", os.O_RDWR)
+data = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+mounts.mount("beside", f"{here}/beside", "fuse.cvfs", 0, data)
+make_room([f"{here}/wanted"])
+print(json.dumps([sorted(os.listdir(here)), os.listdir(f"{here}/wanted"), find_mount(f"{here}/beside").type]))
+"""
+    assert inside(script, tmp_path) == [["beside", "wanted"], [], "fuse.cvfs"]
+
+
 def test_a_new_root(tmp_path):
     script = """
 before = set(os.listdir("/"))

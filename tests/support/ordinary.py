@@ -45,7 +45,7 @@ def _open_ways():
         parts = path.split("/")
         for way in ("/".join(parts[:count]) for count in range(2, len(parts))):
             if os.path.isdir(way) and not os.stat(way).st_mode & 1:
-                room._cover(way, [])
+                room._cover(way, [], {})
 
 
 def _open_device(device):
@@ -69,9 +69,9 @@ def _make_bare(home):
     mounts.bind(home, home)
     mounts.seal(home)
     room.mounts = type("Unsealed", (), {**vars(mounts), "seal": lambda _place: None})
-    room._cover("/etc", ["cvmfs"])
+    room._cover("/etc", ["cvmfs"], {})
     os.rmdir("/etc/cvmfs")
-    room._rebuild_root(["cvmfs"])
+    room._rebuild_root(["cvmfs"], {})
     os.rmdir("/cvmfs")
 
 
