@@ -71,6 +71,11 @@ def mask(value):
         os.umask(before)
 
 
+def visible(place):
+    """What is there beside the lock."""
+    return [name for name in os.listdir(place) if name != ".lock"]
+
+
 def contents(directory):
     found = (path for path in Path(directory).rglob("*") if path.is_file() and not path.name.startswith("."))
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in found}
@@ -89,8 +94,8 @@ def test_unpacked(archive, home, user, umask):
         directory = unpacking.unpacked(archive, TARGET, [place])
     assert contents(directory) == TREES[TARGET]
     assert os.path.dirname(directory) == place
-    assert modes(place) == ({(True, 0o755), (False, 0o644)} if user == "root" else {(True, 0o700), (False, 0o600)})
-    assert os.listdir(place) == [os.path.basename(directory)]
+    assert modes(directory) == ({(True, 0o755), (False, 0o644)} if user == "root" else {(True, 0o700), (False, 0o600)})
+    assert visible(place) == [os.path.basename(directory)]
 
 
 def test_the_second_time_nothing_is_unpacked(archive, tmp_path, monkeypatch):
@@ -240,7 +245,7 @@ def test_what_is_not_whole_any_more_is_unpacked_again(archive, tmp_path, name, h
     how(f"{directory}/{name}")
     assert unpacking.unpacked(archive, TARGET, [place]) == directory
     assert contents(directory) == TREES[TARGET]
-    assert os.listdir(place) == [os.path.basename(directory)]
+    assert visible(place) == [os.path.basename(directory)]
     assert sorted(os.listdir(directory)) == [".in-use", ".index", "cpython-311-cpu.so", "package"]
 
 
@@ -260,7 +265,20 @@ def test_a_damaged_archive(archive, tmp_path, part):
     Path(archive).write_bytes(single_file._zip(files | {part: bytes(changed)}, zipfile.ZIP_STORED))
     with pytest.raises(ValueError, match=f"{part} is damaged: fetch the file again"):
         unpacking.unpacked(archive, TARGET, [str(tmp_path / "m")])
-    assert os.listdir(tmp_path / "m") == []
+    assert visible(tmp_path / "m") == []
+
+
+def test_a_flipped_bit_anywhere(archive, tmp_path):
+    """Refused in one line, or without effect; never something else unpacked."""
+    data = Path(archive).read_bytes()
+    for at in range(24, len(data), 37):
+        Path(archive).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        place = tmp_path / str(at)
+        try:
+            directory = unpacking.unpacked(archive, TARGET, [str(place)])
+        except unpacking.REFUSED:
+            continue
+        assert contents(directory) == TREES[TARGET]
 
 
 def test_many_at_once(archive, tmp_path):
@@ -271,7 +289,7 @@ def test_many_at_once(archive, tmp_path):
         results = [pool.apply_async(unpacking.unpacked, (archive, TARGET, [place])) for _ in range(12)]
         directories = {result.get(60) for result in results}
     assert len(directories) == 1
-    assert os.listdir(place) == [os.path.basename(directories.pop())]
+    assert visible(place) == [os.path.basename(directories.pop())]
 
 
 # --- what nobody uses any more ----------------------------------------------------------------------------------------
@@ -298,7 +316,7 @@ def test_other_versions_go_after_a_week(archive, tmp_path):
         directory = unpacking.unpacked(archive, TARGET, [str(place)])
     assert not old.exists()
     assert not killed.exists()
-    assert sorted(os.listdir(place)) == sorted([young.name, held.name, foreign.name, os.path.basename(directory)])
+    assert sorted(visible(place)) == sorted([young.name, held.name, foreign.name, os.path.basename(directory)])
 
 
 def test_who_runs_holds_what_it_runs_from(archive, tmp_path):
@@ -308,12 +326,12 @@ def test_who_runs_holds_what_it_runs_from(archive, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@pytest.mark.parametrize("held", [".", "DIRECTORY/.in-use"])
+@pytest.mark.parametrize("held", [".lock", "DIRECTORY/.in-use"])
 def test_who_holds_a_lock_for_ever_is_not_waited_for(archive, tmp_path, monkeypatch, held):
     """A process that was stopped: the next place will do."""
     monkeypatch.setattr(unpacking, "_LOCKED_WITHIN", 0.1)
     directory = unpacking.unpacked(archive, TARGET, [str(tmp_path / "m")])
-    if held == ".":
+    if held == ".lock":
         shutil.rmtree(directory)
     release_own_locks(directory)
     descriptor = os.open(os.path.join(tmp_path / "m", held.replace("DIRECTORY", directory)), os.O_RDONLY)

@@ -32,7 +32,11 @@ PROGRAMS = {
 IN_USE = ".in-use"
 """As `cvfs.interpreter` knows it: processes that the program starts hold it, too."""
 
+REFUSED = (OSError, ValueError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile)
+"""What `unpacked` raises: no place, or an archive that is damaged, in one of the ways in which `zipfile` says so."""
+
 _INDEX = ".index"
+_LOCK = ".lock"
 _UNUSED = 7 * 86400
 """Seconds after which another version is removed, and what a killed process left."""
 _TOUCHED_EVERY = 86400
@@ -48,7 +52,7 @@ def main(started: str) -> None:
     program = chosen_program(sys.argv)
     try:
         modules = unpacked(archive, target(), candidates(os.environ))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except REFUSED as error:
         sys.exit(f"{program}: {error}")
     sys.path[:] = [modules, *(path for path in sys.path if path and os.path.abspath(path) != archive)]
     sys.exit(import_module(PROGRAMS[program]).main())
@@ -84,7 +88,7 @@ def candidates(environment: Mapping[str, str]) -> list[str]:
 
 
 def unpacked(archive: str, wanted: str, places: list[str]) -> str:
-    """The directory with all modules, which this process uses until it ends. Raises OSError, ValueError, BadZipFile."""
+    """The directory with all modules, which this process uses until it ends. Raises what is in REFUSED."""
     with zipfile.ZipFile(archive) as file:
         parts = _parts(file, wanted)
         name = f"modules-{hashlib.sha256(''.join(parts.values()).encode()).hexdigest()[:20]}"
@@ -119,8 +123,11 @@ def _unpacked_in(file: zipfile.ZipFile, parts: dict[str, str], place: str, name:
     directory = os.path.join(place, name)
     if _hold(directory):
         return directory
-    _unpack(file, parts, directory)
-    remove_unused(place, name)
+    with _alone(place):
+        if _hold(directory):
+            return directory
+        _unpack(file, parts, directory)
+        _remove_unused(place, name)
     if not _hold(directory):
         raise OSError("modules that were just unpacked are not whole")
     return directory
@@ -208,7 +215,7 @@ def _is_whole(directory: str, lock: int) -> bool:
 
 
 def _unpack(file: zipfile.ZipFile, parts: dict[str, str], directory: str) -> None:
-    """Under another name first. Who is quicker wins, what is not whole is moved out of the way."""
+    """Under another name first; what is there, and not whole, is moved out of the way."""
     new = tempfile.mkdtemp(prefix=".new-", dir=os.path.dirname(directory))
     try:
         os.chmod(new, _mode())
@@ -224,7 +231,9 @@ def _unpack(file: zipfile.ZipFile, parts: dict[str, str], directory: str) -> Non
 
 
 def _verified(file: zipfile.ZipFile, part: str, digest: str) -> zipfile.ZipFile:
-    content = file.read(part)
+    content = b""
+    with contextlib.suppress(zipfile.BadZipFile):
+        content = file.read(part)
     if hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(f"{file.filename}: {part} is damaged: fetch the file again")
     return zipfile.ZipFile(io.BytesIO(content))
@@ -245,18 +254,17 @@ def _write(path: str, data: bytes) -> None:
 
 
 def _put_in_place(new: str, directory: str) -> None:
-    with _alone(os.path.dirname(directory)):
-        if _hold(directory):
-            return
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(directory, os.path.join(new, ".damaged"))
-        os.rename(new, directory)
-        shutil.rmtree(os.path.join(directory, ".damaged"), ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(directory, os.path.join(new, ".damaged"))
+    os.rename(new, directory)
+    shutil.rmtree(os.path.join(directory, ".damaged"), ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _alone(place: str) -> Iterator[None]:
-    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Many jobs begin at once: one unpacks, the others find it done."""
+    # For writing: over NFS only such a file can be locked so.
+    descriptor = os.open(os.path.join(place, _LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         _lock(descriptor, fcntl.LOCK_EX)
         yield
@@ -264,25 +272,23 @@ def _alone(place: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def remove_unused(place: str, present: str) -> None:
-    """Other versions that nobody runs from, nor has used for a week."""
-    with _alone(place):
-        for name in os.listdir(place):
-            if name.startswith(("modules-", ".new-")) and name != present:
-                with contextlib.suppress(OSError):
-                    _remove_if_unused(os.path.join(place, name))
+def _remove_unused(place: str, present: str) -> None:
+    """Other versions that nobody runs from, nor has used for a week, and what a killed process left."""
+    for name in os.listdir(place):
+        directory = os.path.join(place, name)
+        if name.startswith(("modules-", ".new-")) and name != present:
+            with contextlib.suppress(OSError):
+                _remove_if_unused(directory)
 
 
 def _remove_if_unused(directory: str) -> None:
     lock = os.path.join(directory, IN_USE)
-    if not os.path.exists(lock):
-        # Killed while it was unpacking.
-        lock = directory
-    descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if time.time() - os.fstat(descriptor).st_mtime < _UNUSED:
-            return
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    whole = os.path.exists(lock)
+    if time.time() - os.lstat(lock if whole else directory).st_mtime < _UNUSED:
+        return
+    with contextlib.ExitStack() as held:
+        if whole:
+            descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            held.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(directory)
-    finally:
-        os.close(descriptor)
