@@ -2,14 +2,14 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
 class MountEntry(NamedTuple):
     """A line of /proc/…/mountinfo: device number as "major:minor", place, type, source, whether it may be written.
 
-    Of a FUSE mount also its user.
+    Of a FUSE mount also its user. What is mounted in one that `is_shared` shows in other mount namespaces, too.
     """
 
     device: str
@@ -18,6 +18,7 @@ class MountEntry(NamedTuple):
     source: str
     is_writable: bool
     user: int | None = None
+    is_shared: bool = False
 
 
 def find_mount(place: str | bytes, pid: int | None = None) -> MountEntry | None:
@@ -25,6 +26,18 @@ def find_mount(place: str | bytes, pid: int | None = None) -> MountEntry | None:
     wanted = absolute(place)
     found = [entry for entry in mount_table(pid) if entry.mountpoint == wanted]
     return found[-1] if found else None
+
+
+def mount_around(place: str | bytes, pid: int | None = None) -> MountEntry | None:
+    """The mount in which a place lies, or that lies there; None if no mount is seen at all."""
+    return mount_around_in(mount_table(pid), absolute(place))
+
+
+def mount_around_in(table: Iterable[MountEntry], place: bytes) -> MountEntry | None:
+    """The same in a table: of those above the place, the last one with the longest name."""
+    above = [entry for entry in table if (place + b"/").startswith(entry.mountpoint.rstrip(b"/") + b"/")]
+    above.sort(key=lambda entry: len(entry.mountpoint))
+    return above[-1] if above else None
 
 
 def mount_table(pid: int | None = None) -> list[MountEntry]:
@@ -52,6 +65,7 @@ def parse_mountinfo(table: bytes) -> Iterator[MountEntry]:
             os.fsdecode(_unescape(source[1])),
             b"rw" in source[-1].split(b","),
             int(user[1]) if user else None,
+            any(word.startswith(b"shared:") for word in fields[6:]),
         )
 
 

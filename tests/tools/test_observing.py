@@ -256,7 +256,8 @@ def test_killall(two_mounts, monkeypatch):
 @pytest.mark.parametrize(("others", "killed"), [(0, True), (1, False)])
 def test_a_mount_cannot_name_the_process_of_somebody_else(monkeypatch, others, killed):
     """Whoever may mount can call the mount one of ours, and answer with any number."""
-    entry = mount_table.MountEntry("0:1", b"/mnt/b", "fuse.cvfs", "b.example.org", os.geteuid() + others)
+    user = os.geteuid() + others
+    entry = mount_table.MountEntry("0:1", b"/mnt/b", "fuse.cvfs", "b.example.org", is_writable=False, user=user)
     monkeypatch.setattr(administering.mount_table, "find_mount", lambda place: entry)
     assert administering._may_serve(os.getpid(), MOUNTS[1]) is killed
     assert not administering._may_serve(2**22 + 1, MOUNTS[1])

@@ -1,4 +1,4 @@
-"""`cvfs service` without a mount: what it refuses, what it tries again, how it ends; and what it reads in the mount table."""
+"""`cvfs service` without a mount: what it refuses, what it tries again, how it ends."""
 
 import os
 import signal
@@ -7,32 +7,10 @@ import subprocess
 import pytest
 from processes import CVFS, ENVIRONMENT
 
-from cvfs_tools.service import Kept, propagates
+from cvfs_tools.service import Kept
 
 FQRN = "sw.example.org"
 PLAIN = {name: text for name, text in ENVIRONMENT.items() if not name.startswith(("CVMFS_", "CVFS_"))}
-
-ROOT = b"21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
-VOLUME = b"40 21 254:0 /cvmfs /cvmfs rw,relatime %s- ext4 /dev/vda rw\n"
-
-
-@pytest.mark.parametrize(
-    ("table", "place", "expected"),
-    [
-        (ROOT, b"/cvmfs", True),
-        (ROOT.replace(b"shared:1 ", b""), b"/cvmfs", False),
-        (ROOT.replace(b"shared:1", b"master:1"), b"/cvmfs", False),
-        (ROOT + VOLUME % b"shared:7 master:1 ", b"/cvmfs", True),
-        (ROOT + VOLUME % b"", b"/cvmfs", False),
-        (ROOT + VOLUME % b"", b"/cvmfs/deeper", False),
-        (ROOT + VOLUME % b"", b"/cvmfs2", True),
-        (ROOT + VOLUME % b"" + VOLUME % b"shared:9 ", b"/cvmfs", True),
-        (ROOT + (VOLUME % b"").replace(b" /cvmfs rw", rb" /my\040mounts rw"), b"/my mounts", False),
-        (b"", b"/cvmfs", False),
-    ],
-)
-def test_whether_others_see_what_is_mounted(table, place, expected):
-    assert propagates(table, place) is expected
 
 
 def test_pauses_grow_and_begin_anew_after_a_good_while():

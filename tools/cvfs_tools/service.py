@@ -5,7 +5,6 @@ surroundings allow mounting at all, and at the end every mount point is taken aw
 """
 
 import os
-import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -46,7 +45,8 @@ def service(repositories: tuple[str, ...], *, grace: float) -> None:
     if not names:
         raise UsageError("no repository to mount: set CVMFS_REPOSITORIES, names with commas between")
     directory = mount_directory()
-    if not is_shared(directory):
+    around = mount_table.mount_around(directory)
+    if not (around and around.is_shared):
         tell(
             f"{directory} is private to this container, nobody else sees the mounts: give it as a volume that is shared"
         )
@@ -58,23 +58,6 @@ def service(repositories: tuple[str, ...], *, grace: float) -> None:
 def tell(message: str) -> None:
     """A line for the log of the container."""
     click.echo(f"cvfs service: {one_line(message)}", err=True)
-
-
-def is_shared(place: str) -> bool:
-    """Whether mounts made below a directory are seen outside of this mount namespace (mount_namespaces(7))."""
-    with open("/proc/self/mountinfo", "rb") as table:
-        return propagates(table.read(), mount_table.absolute(place))
-
-
-def propagates(table: bytes, place: bytes) -> bool:
-    """The same of a mount table: what the mount says in which the place lies, the last one of the longest name."""
-    longest, shared = b"", False
-    for line in table.splitlines():
-        fields = line.partition(b" - ")[0].split(b" ")
-        above = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), fields[4])
-        if len(above) >= len(longest) and (place + b"/").startswith(above.rstrip(b"/") + b"/"):
-            longest, shared = above, any(word.startswith(b"shared:") for word in fields[6:])
-    return shared
 
 
 @dataclass(slots=True)
