@@ -212,21 +212,24 @@ def test_signals_reach_the_command(user):
 
 def test_the_terminal(user):
     """What is typed at it reaches the command, once; it ends as it ended."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(user.home)
-        words = user.words(*user.exec("--", sys.executable, "-c", WAITING))
-        os.execvpe(words[0], words, user.environment)
-    with open(terminal, "rb", buffering=0) as screen:
+    terminal, theirs = pty.openpty()
+    words = user.words(*user.exec("--", sys.executable, "-c", WAITING))
+    # It becomes the controlling terminal of a session whose foreground is the command.
+    with subprocess.Popen(
+        ["setsid", "--ctty", *words], env=user.environment, cwd=user.home, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as running:
+        os.close(theirs)
         seen = b""
         while seen.count(b"\n") < 2:
             seen += os.read(terminal, 1024)
         os.write(terminal, b"\x03")
+        # The end of all who had it open.
         with contextlib.suppress(OSError):
-            while piece := screen.read(1024):
+            while piece := os.read(terminal, 1024):
                 seen += piece
+        os.close(terminal)
+        assert running.wait(60) == signal.SIGINT
     assert seen.count(b"got 2\r\n") == 1
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == signal.SIGINT
 
 
 def test_killed(user):
