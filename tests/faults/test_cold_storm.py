@@ -22,7 +22,7 @@ MOST_MEMORY = 150 * 10**6
 AT_ONCE = 10.0
 
 
-def test_each_object_is_fetched_once(published, peer, mounted, readers):
+def test_each_object_is_fetched_once(published, peer, mounted, readers, fuse_binding):
     repository = published()
     files = repository.fill(FILES, 2000)
     server, client = peer(repository.root), mounted(repository)
@@ -39,7 +39,8 @@ def test_each_object_is_fetched_once(published, peer, mounted, readers):
     descriptors, threads, resident = peak.largest
     print(f"descriptors {descriptors}, threads {threads}, MB {resident // 10**6}")
     assert descriptors < MOST_DESCRIPTORS
-    assert threads < MOST_THREADS
+    # libfuse keeps a thread for each that waits, besides the worker.
+    assert threads < MOST_THREADS + (THREADS if fuse_binding == "fusepy" else 0)
     assert resident < MOST_MEMORY
 
 

@@ -16,6 +16,7 @@ from cvfs.client.repository import Repository
 
 pytestmark = pytest.mark.system
 
+KILLS = int(os.environ.get("CVFS_KILLS", "8"))
 HARMLESS = {"FORGET", "BATCH_FORGET", "STATFS", "IOCTL"}
 
 
@@ -295,11 +296,12 @@ def test_a_killed_client_is_replaced_by_the_same_command(client, tiny, web):
 
 
 def test_a_client_killed_while_it_fills_its_cache_leaves_nothing_wrong(client, tiny, web):
+    """`CVFS_KILLS=100` kills that often."""
     server = web(tiny.root)
     one = client(tiny, server.url)
     chance = random.Random(20)
     cached = []
-    for attempt in range(20):
+    for attempt in range(KILLS):
         one.cache = one.directory / f"cache{attempt // 4}"
         pid = one.mount()["pid"]
         left = chance.randrange(1, 60)
@@ -318,7 +320,7 @@ def test_a_client_killed_while_it_fills_its_cache_leaves_nothing_wrong(client, t
         assert one.wait_gone(pid)
         assert_cache_is_sound(one)
         cached.append(left <= 0)
-    assert sum(cached) >= 15, "most were killed in the middle"
+    assert sum(cached) > KILLS // 2, "most were killed in the middle"
     one.mount()
     for path, digest in files(tiny).items():
         assert sha256(one.read(path)) == digest, path

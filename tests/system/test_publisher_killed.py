@@ -146,17 +146,20 @@ def victims(new_repository, look_through, look):
 
 @pytest.mark.slow
 def test_killed_at_each_act(victims):
-    """Acts are what changes the file system, in the process that writes catalogs and releases."""
+    """Acts are what changes the file system, in the process that writes catalogs and releases.
+
+    With CVFS_KILLS at each of them, else at every other one.
+    """
     victims.change()
     acts = victims.run()
     victims.before = victims.look()
     killed = 0
-    for fatal in range(1, acts):
+    for fatal in range(1, acts, 1 if KILLS else 2):
         victims.change()
         killed += victims.run(fatal) == 0
         victims.check_whole()
         victims.publish()
-    assert killed > 30
+    assert killed > 15
 
 
 @pytest.mark.slow
@@ -168,11 +171,11 @@ def test_killed_at_any_time(victims):
     duration = time.monotonic() - began
     victims.before = victims.look()
     killed = 0
-    for number in range(15):
+    for number in range(8):
         victims.change()
         process = victims.start()
         try:
-            process.wait(duration * number / 15)
+            process.wait(duration * number / 8)
         except subprocess.TimeoutExpired:
             members = _session(process.pid)
             process.kill()
@@ -181,7 +184,7 @@ def test_killed_at_any_time(victims):
         process.communicate(timeout=120)
         victims.check_whole()
         victims.publish()
-    assert killed >= 8
+    assert killed >= 4
 
 
 class Campaign(Victims):
