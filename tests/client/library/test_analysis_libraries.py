@@ -18,7 +18,11 @@ from cvfs.client.library.fsspec_filesystem import CvmfsFileSystem
 PARTS = 4
 EVENTS = 1000
 
-pytestmark = pytest.mark.usefixtures("no_configuration")
+pytestmark = [
+    pytest.mark.usefixtures("no_configuration"),
+    # What these libraries announce to each other is not ours to mend.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -64,6 +64,7 @@ def places(published, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("forgetting", "no_configuration")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_the_page_does_what_it_says(places, capfd):
     known: dict[str, object] = {}
     assert len(BLOCKS) > 10
