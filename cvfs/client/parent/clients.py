@@ -105,7 +105,7 @@ class Client:
                 if text := line.decode(errors="replace").strip():
                     # Told in the name of the parent, which is the same program.
                     self._last_words = text.removeprefix("cvfs: ")
-                    log.warning("%s", self._last_words)
+                    log.info("%s", self._last_words)
 
 
 def _is_ready(news: socket.socket) -> bool:

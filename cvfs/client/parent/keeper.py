@@ -172,9 +172,11 @@ class Keeper:
     def _unmount_idle(self) -> None:
         """Take away what nobody has used since the last time; its client ends by itself."""
         for kept in self._all():
+            place = self._where.place(kept.text)
             with _told():
-                if mounts.expire(self._where.place(kept.text)):
-                    log.info("%s was idle", self._where.place(kept.text))
+                # Somebody may have unmounted it; the end of its client tells.
+                if find_mount(place) is not None and mounts.expire(place):
+                    log.info("%s was idle", place)
 
     def _all(self) -> list[Kept]:
         with self._lock:
