@@ -6,10 +6,8 @@ import json
 import logging
 import os
 import select
-import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
@@ -18,8 +16,11 @@ from cvfs.client.process import run
 from cvfs.client.settings import Settings
 from cvfs.errors import CvfsError
 from cvfs.fuse import mount_points
+from cvfs.kernel.processes import see_off
 
 log = logging.getLogger(__name__)
+
+_ENDED_WITHIN = 1.0
 
 
 def mount_in_background(
@@ -89,7 +90,7 @@ class Coming:
             json.loads(text) if text else (f"{self.mountpoint}: the mount process did not come up", 1)
         )
         if message:
-            _end(self.pid)
+            _bury(self.pid)
             raise MountFailed(message, exit_status)
         return self.pid
 
@@ -155,14 +156,10 @@ def _report_ready(mounted: Mount, report: _Report) -> None:
         report.failed(f"{mounted.mountpoint}: the kernel does not answer", 1)
 
 
-def _end(pid: int) -> None:
-    """A process that failed may still be on its way out; one that hangs is not waited for."""
-    for attempt in range(600):
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return
-        if attempt == 100:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
+def _bury(pid: int) -> None:
+    """A process that failed may still be on its way out."""
+    see_off(pid, _ENDED_WITHIN)
+    os.waitpid(pid, os.WNOHANG)
 
 
 def _detach_terminal() -> None:

@@ -1,10 +1,13 @@
-"""Processes that end, and what tells of it; it starts none."""
+"""Processes that end, or are ended, and what tells of it; it starts none."""
 
+import contextlib
 import ctypes
 import os
 import select
+import signal
 
 _PR_SET_PDEATHSIG = 1
+_KILLED_WITHIN = 5.0
 
 
 def has_ended(pid: int, within: float) -> bool:
@@ -17,6 +20,14 @@ def has_ended(pid: int, within: float) -> bool:
         return bool(select.select([descriptor], [], [], within)[0])
     finally:
         os.close(descriptor)
+
+
+def see_off(pid: int, within: float) -> None:
+    """See a process gone, by force if it takes longer than so many seconds; one that hangs in the kernel is left to it."""
+    if not has_ended(pid, within):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        has_ended(pid, _KILLED_WITHIN)
 
 
 def end_with_parent(parent: int, number: int) -> None:

@@ -6,7 +6,6 @@ It is the command that users mount with, started as they start it. In a user nam
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import time
 
@@ -14,7 +13,6 @@ from cvfs.errors import MountError, StoreFull
 from cvfs.hashes import ContentHash
 from cvfs.interpreter import python
 from cvfs.kernel.mount_table import find_mount
-from cvfs.kernel.processes import has_ended
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory, no_link, read_state, write_state
@@ -22,7 +20,7 @@ from cvfs_server.transaction.layout import Layout
 
 _PREFIXES = ("CVMFS_", "CVFS_")
 _READY_WITHIN = 60.0
-_GONE_WITHIN, _GONE_SOON = 10.0, 0.5
+_KILLED_WITHIN = 10.0
 _PAUSE = 0.02
 _MAX_COMPLAINT = 2000
 _MAX_COMMAND = 2**16
@@ -77,14 +75,6 @@ def is_client(pid: int, layout: Layout) -> bool:
         return False
 
 
-def end_process(pid: int, *, patient: bool) -> None:
-    """See it gone, by force if it takes long: it serves as long as somebody uses its files."""
-    if not has_ended(pid, _GONE_WITHIN if patient else _GONE_SOON):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        has_ended(pid, _GONE_WITHIN)
-
-
 def _await(process: "subprocess.Popen[bytes]", layout: Layout) -> None:
     deadline = time.monotonic() + _READY_WITHIN
     while process.poll() is None and time.monotonic() < deadline:
@@ -94,7 +84,7 @@ def _await(process: "subprocess.Popen[bytes]", layout: Layout) -> None:
         time.sleep(_PAUSE)
     if process.poll() is None:
         process.kill()
-        process.wait(_GONE_WITHIN)
+        process.wait(_KILLED_WITHIN)
     with open(layout.client_log, "rb") as log:
         complaint = log.read(_MAX_COMPLAINT).decode("utf-8", "replace").strip().replace("\n", "; ")
     raise MountError(f"{layout.fqrn} cannot be mounted at {layout.lower}: {complaint or 'the client does not answer'}")

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from cvfs.errors import CvfsError
 from cvfs.hashes import ContentHash
 from cvfs.kernel.mounts import InUse
+from cvfs.kernel.processes import see_off
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory
-from cvfs_server.transaction.client import end_process, is_client, shown_root, start_client
+from cvfs_server.transaction.client import is_client, shown_root, start_client
 from cvfs_server.transaction.layout import Layout
 from cvfs_server.transaction.surroundings import Here, KeptBy
 from cvfs_server.transaction.union import Union
 from cvfs_server.transaction.users import named, users_of
 
 _PROC = "/proc/"
+_GONE_WITHIN, _GONE_SOON = 10.0, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ class Stage:
             raise self.in_use(error) from error
         if keeper:
             remove_link(self.layout)
-            end_process(keeper, patient=not lazy)
+            # It serves as long as somebody uses its files.
+            see_off(keeper, _GONE_SOON if lazy else _GONE_WITHIN)
 
     def in_use(self, error: InUse) -> InUse:
         """The same with the names of those who use it."""
