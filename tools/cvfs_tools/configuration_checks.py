@@ -14,6 +14,7 @@ from cvfs.client.trust_anchors import key_files, read_key
 from cvfs.errors import CvfsError
 from cvfs.store.proxies import shown
 from cvfs_tools.server_checks import Way, unreachable_ways
+from cvfs_tools.setup.record import lost_places
 
 _FUSE = "/dev/fuse"
 _REQUIRED = ("CVMFS_SERVER_URL", "CVMFS_HTTP_PROXY")
@@ -57,8 +58,20 @@ def check_machine(common: Configuration, *, checked: bool) -> Findings:
     if not os.path.isdir(common.etc):
         yield error(f"{common.etc} missing")
     yield from _late_config_repository(common.etc)
+    yield from _set_up()
     if not checked and not common.words("CVMFS_REPOSITORIES"):
         yield warning("CVMFS_REPOSITORIES is not set, no repository was checked")
+
+
+def _set_up() -> Findings:
+    """What makes repositories appear at boot."""
+    try:
+        lost = lost_places()
+    except CvfsError as failure:
+        yield warning(str(failure))
+        return
+    for place in lost:
+        yield warning(f"{place} was made by cvfs setup and is gone, or leads nowhere: run cvfs setup again")
 
 
 def _late_config_repository(etc: str) -> Findings:

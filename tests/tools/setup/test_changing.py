@@ -11,7 +11,7 @@ from cvfs.errors import FormatError, UsageError
 from cvfs_tools.setup.draft import Draft, Regular
 from cvfs_tools.setup.performing import SetUp
 from cvfs_tools.setup.plan import Directory, File, Lines, Link, Section, joined
-from cvfs_tools.setup.record import PLACE
+from cvfs_tools.setup.record import PLACE, lost_places
 from cvfs_tools.setup.showing import shown
 
 UNIT = File("/etc/systemd/system/x.service", b"[Unit]\n")
@@ -314,6 +314,16 @@ def test_a_dry_run_shows_all_and_does_nothing(root):
     assert lines[0] == "run     systemctl stop x"
     assert "remove  /usr/sbin/mount.x" in lines
     assert list(shown(SetUp(str(root)).plan([section(*EVERYTHING)]))) == ["nothing to change"]
+
+
+def test_what_is_gone_or_leads_nowhere_is_found(root):
+    set_up(root, section(UNIT, LINES, Directory("/cvmfs"), Link("/usr/sbin/mount.x", "../x"), SCRIPT))
+    (root / "usr/x").touch()
+    assert lost_places(str(root)) == []
+    (root / "usr/x").unlink()
+    (root / "etc/auto.x").unlink()
+    assert lost_places(str(root)) == ["/usr/sbin/mount.x", "/etc/auto.x"]
+    assert lost_places(str(root / "etc")) == []
 
 
 STEPS = st.sampled_from(

@@ -72,6 +72,12 @@ def write_record(root: str, record: Record) -> None:
         _remove_if_empty(os.path.dirname(path))
 
 
+def lost_places(root: str = "/") -> list[str]:
+    """What was made by a set-up and is not there any more, or leads nowhere. Raises FormatError, UsageError."""
+    made = [one.place for section in read_record(root).values() for one in section.done if one.after is not None]
+    return [place for place in made if not os.path.exists(os.path.join(root, place.lstrip("/")))]
+
+
 def _path(root: str) -> str:
     return os.path.join(root, PLACE.lstrip("/"))
 
