@@ -153,13 +153,21 @@ def test_the_end_takes_away_what_is_there_and_spares_who_uses_it(automount):
 
 
 def test_in_the_background_it_is_there_when_the_command_returns(etc, tmp_path):
-    command = [*CVFS, "--etc", str(etc), "automount", str(tmp_path / "cvmfs")]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=PATIENCE)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    client = int(os.getxattr(tmp_path / "cvmfs" / ONE, "user.pid"))
-    again = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=PATIENCE)
-    assert (again.returncode, again.stderr) == (35, f"cvfs: {tmp_path}/cvmfs: is mounted already, unmount it first\n")
-    subprocess.run(["umount", "-l", tmp_path / "cvmfs"], check=True)
+    """Names that are relative count from where the command was given, although nothing of it goes on working there."""
+    command = [*CVFS, "--etc", os.path.relpath(etc, tmp_path), "automount", "--log", "log", "--", "cvfs"]
+    surroundings = {"cwd": tmp_path, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": PATIENCE}
+    try:
+        done = subprocess.run(command, **surroundings)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        client = int(os.getxattr(tmp_path / "cvfs" / ONE, "user.pid"))
+        again = subprocess.run(command, **surroundings)
+        assert (again.returncode, again.stderr) == (
+            35,
+            f"cvfs: {tmp_path}/cvfs: is mounted already, unmount it first\n",
+        )
+        assert f"{tmp_path}/cvfs/{ONE} mounted" in (tmp_path / "log").read_text()
+    finally:
+        subprocess.run(["umount", "-l", tmp_path / "cvfs"])
     assert has_ended(client)
 
 

@@ -2,14 +2,13 @@
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 
 import click
 
 from cvfs import interpreter
-from cvfs.client.configuration_sources import idle_time
+from cvfs.client.configuration_sources import ETC_VARIABLE, idle_time
 from cvfs.client.observe.syslog import Syslog
 from cvfs.client.parent.clients import Client
 from cvfs.client.parent.keeper import Where
@@ -47,31 +46,44 @@ def automount(
 ) -> None:
     """Mount every repository below DIRECTORY, by default /cvmfs, on first access, and again if it died; needs no autofs."""
     place = os.path.abspath(directory or mount_directory())
+    given = [word for option in options for word in ("-o", option)]
     if not foreground:
-        _run_in_background(place)
+        log = [f"--log={os.path.abspath(logfile)}"] if logfile else []
+        idle = [] if timeout is None else [f"--timeout={timeout}"]
+        _run_in_background(place, [*(["--debug"] if debug else []), *log, *idle, *given])
         return
     _start_logging(logfile, debug=debug)
     where = Where(place, idle_time(sources(options).common()) if timeout is None else timeout)
-    run(where, _words(place, options), _detach(logfile) if detached else tell_ready)
+    run(where, _words(place, options, given), _detach(logfile) if detached else tell_ready)
 
 
-def _words(place: str, options: tuple[str, ...]) -> Callable[[str], Sequence[str]]:
+def _cvfs() -> list[str]:
+    """The words that start this program with the same configuration; a process of ours works elsewhere."""
+    etc = _tree()
+    return [*interpreter.python(_MODULE), *(("--etc", etc) if etc else ())]
+
+
+def _tree() -> str | None:
+    """The configuration tree that was named, if one was."""
+    named = etc_of_group() or os.environ.get(ETC_VARIABLE)
+    return os.path.abspath(named) if named else None
+
+
+def _words(place: str, options: tuple[str, ...], given: Sequence[str]) -> Callable[[str], Sequence[str]]:
     """How to start the client of a repository, once its configuration has been found to make sense."""
-    etc = etc_of_group()
-    command = [*interpreter.python(_MODULE), *(("--etc", etc) if etc else ()), "mount", "--foreground"]
-    given = [word for option in options for word in ("-o", option)]
+    # In the threads that will ask there is no command line.
+    command, etc = [*_cvfs(), "mount", "--foreground", *given], _tree()
 
     def words(fqrn: str) -> list[str]:
         settings(fqrn, options=options, etc=etc, mounting=True)
-        return [*command, *given, fqrn, os.path.join(place, fqrn)]
+        return [*command, fqrn, os.path.join(place, fqrn)]
 
     return words
 
 
-def _run_in_background(place: str) -> None:
+def _run_in_background(place: str, given: Sequence[str]) -> None:
     """The same command in a process of its own; returns when it serves. Raises MountError."""
-    words = [*interpreter.python(_MODULE), *sys.argv[1:], "--foreground", "--detached"]
-    parent = Client(place, words)
+    parent = Client(place, [*_cvfs(), "automount", "--foreground", "--detached", *given, "--", place])
     with parent.start() as news:
         parent.wait_ready(news, time.monotonic() + _READY_WITHIN)
 
