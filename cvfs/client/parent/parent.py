@@ -15,6 +15,7 @@ from cvfs.errors import MountError
 from cvfs.fuse import mount_points
 from cvfs.fuse.device import Channel
 from cvfs.fuse.workers import Workers
+from cvfs.kernel import mounts
 from cvfs.kernel.mount_table import absolute, find_mount, mount_table
 
 log = logging.getLogger(__name__)
@@ -30,14 +31,19 @@ class Parent:
     """A directory in which repositories are mounted on first access. `start`, then `serve` until it ends."""
 
     def __init__(self, where: Where, words: StartWords) -> None:
-        self._where = Where(os.fsdecode(absolute(where.directory)), where.idle)
+        # Only who has the right to mount can ask the kernel what lies idle.
+        idle = where.idle if mounts.may_mount() else 0.0
+        self._where = Where(os.fsdecode(absolute(where.directory)), idle)
         self._words = words
 
     def start(self) -> None:
         """Mount the directory. What a killed one left is taken away first. Raises MountError; then nothing is mounted."""
         directory = self._where.directory
         prepare(directory)
-        options = mount_points.MountOptions(SOURCE, allow_other=os.geteuid() == 0, subtype=SUBTYPE)
+        # Also for a user: fusermount, which mounts repositories for him, is somebody else and wants to write where it mounts.
+        options = mount_points.MountOptions(
+            SOURCE, allow_other=True, subtype=SUBTYPE, read_write=not mounts.may_mount()
+        )
         with contextlib.ExitStack() as on_failure:
             descriptor = mount_points.mount(directory, options)
             on_failure.callback(mount_points.unmount, directory, lazy=True)
