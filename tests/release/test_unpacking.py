@@ -309,14 +309,16 @@ def test_other_versions_go_after_a_week(archive, tmp_path):
     place = tmp_path / "m"
     old, young = former(place, "modules-old"), former(place, "modules-young", age=time.time() - 3600)
     held, foreign = former(place, "modules-held"), former(place, "something")
-    killed = former(place, ".new-killed", lock=False)
+    killed = former(place, ".new-killed", lock=False, age=time.time() - 2 * 3600)
+    unpacking_now = former(place, ".new-present", lock=False, age=time.time() - 60)
     place.chmod(unpacking._mode())
     with (held / ".in-use").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         directory = unpacking.unpacked(archive, TARGET, [str(place)])
     assert not old.exists()
     assert not killed.exists()
-    assert sorted(visible(place)) == sorted([young.name, held.name, foreign.name, os.path.basename(directory)])
+    kept = [young.name, held.name, foreign.name, unpacking_now.name, os.path.basename(directory)]
+    assert sorted(visible(place)) == sorted(kept)
 
 
 def test_who_runs_holds_what_it_runs_from(archive, tmp_path):
@@ -394,6 +396,18 @@ def test_it_knows_the_programs_that_are_installed():
 def test_this_python_has_a_target():
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert unpacking.target() == single_file.target(version, os.uname().machine)
+
+
+def test_an_interrupt_while_it_unpacks_is_no_traceback(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(unpacking, "unpacked", interrupted)
+    monkeypatch.setattr(sys, "argv", ["cvfs.pyz"])
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "kept", raising=False)
+    with pytest.raises(SystemExit) as end:
+        unpacking.main("/somewhere/cvfs.pyz/__main__.py")
+    assert end.value.code == 130
 
 
 def test_an_old_python_is_told():

@@ -13,6 +13,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import stat
 import sys
 import tempfile
@@ -38,7 +39,9 @@ REFUSED = (OSError, ValueError, KeyError, RuntimeError, EOFError, zipfile.BadZip
 _INDEX = ".index"
 _LOCK = ".lock"
 _UNUSED = 7 * 86400
-"""Seconds after which another version is removed, and what a killed process left."""
+"""Seconds after which another version is removed."""
+_UNFINISHED = 3600
+"""Seconds after which what a killed process left is removed: longer than a host takes that shares the place, but no lock."""
 _TOUCHED_EVERY = 86400
 _LOCKED_WITHIN, _PAUSE = 60.0, 0.02
 _ALL_USERS = "0 0 4294967295"
@@ -54,6 +57,8 @@ def main(started: str) -> None:
         modules = unpacked(archive, target(), candidates(os.environ))
     except REFUSED as error:
         sys.exit(f"{program}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     sys.path[:] = [modules, *(path for path in sys.path if path and os.path.abspath(path) != archive)]
     sys.exit(import_module(PROGRAMS[program]).main())
 
@@ -284,7 +289,8 @@ def _remove_unused(place: str, present: str) -> None:
 def _remove_if_unused(directory: str) -> None:
     lock = os.path.join(directory, IN_USE)
     whole = os.path.exists(lock)
-    if time.time() - os.lstat(lock if whole else directory).st_mtime < _UNUSED:
+    age = time.time() - os.lstat(lock if whole else directory).st_mtime
+    if age < (_UNUSED if whole else _UNFINISHED):
         return
     with contextlib.ExitStack() as held:
         if whole:
