@@ -1,6 +1,7 @@
 """Small files replaced as a whole: the new content or the old one, and nothing left beside it."""
 
 import os
+import stat
 
 import pytest
 
@@ -15,6 +16,22 @@ def test_the_new_content_is_in_its_place(tmp_path, before):
     replace_file(str(place), b"\0new")
     assert place.read_bytes() == b"\0new"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_whose_it_is_and_who_may_read_it_is_said_before_anything_is_in_it(tmp_path, monkeypatch):
+    place, seen = tmp_path / "file", []
+    chown = os.fchown
+
+    def fchown(descriptor, *owner):
+        status = os.fstat(descriptor)
+        seen.append((owner, stat.S_IMODE(status.st_mode), status.st_size))
+        chown(descriptor, *owner)
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    replace_file(str(place), b"secret", mode=0o640, owner=(os.geteuid(), os.getegid()))
+    assert seen == [((os.geteuid(), os.getegid()), 0o600, 0)]
+    assert stat.S_IMODE(place.stat().st_mode) == 0o640
+    assert place.read_bytes() == b"secret"
 
 
 @pytest.mark.parametrize("act", ["fsync", "replace"])

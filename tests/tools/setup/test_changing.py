@@ -1,6 +1,7 @@
 """Set-ups of a tree of files: done, done again, replaced, taken back; what an administrator wrote is his."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -365,3 +366,48 @@ def test_a_dead_mount_is_a_directory(monkeypatch, tmp_path):
 
     monkeypatch.setattr("cvfs_tools.setup.draft.os.lstat", dead)
     assert not isinstance(Draft(str(tmp_path)).look("/cvmfs"), Regular | None)
+
+
+def test_a_directory_goes_after_what_another_section_put_there(root):
+    before = tree(root)
+    set_up(root, section(UNIT, name="site"))
+    set_up(root, section(Directory("/etc/deep/er")))
+    set_up(root, section(File("/etc/deep/er/file", b""), name="site"))
+    remove(root)
+    assert tree(root) == before
+
+
+OWNER = (4711, 4712) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+
+
+def own(path, content, mode):
+    """A file of somebody's, maybe with a secret in it."""
+    path.write_bytes(content)
+    path.chmod(mode)
+    os.chown(path, *OWNER)
+
+
+def whose(path):
+    status = path.stat()
+    return (status.st_uid, status.st_gid), stat.S_IMODE(status.st_mode)
+
+
+def test_a_file_that_gets_lines_stays_whose_it_is(root):
+    own(root / "etc/fstab", FSTAB, 0o640)
+    set_up(root, section(LINES))
+    assert whose(root / "etc/fstab") == (OWNER, 0o640)
+    remove(root)
+    assert whose(root / "etc/fstab") == (OWNER, 0o640)
+    assert (root / "etc/fstab").read_bytes() == FSTAB
+
+
+@pytest.mark.parametrize(("mode", "of_record"), [(0o600, 0o600), (0o644, 0o644)])
+def test_what_was_put_aside_comes_back_to_its_owner_and_no_secret_is_shown_meanwhile(root, mode, of_record):
+    """What is put there instead is not his: the system may run it."""
+    place = root / SCRIPT.place.lstrip("/")
+    own(place, b"secret", mode)
+    set_up(root, section(SCRIPT), force=True)
+    assert whose(place) == ((os.geteuid(), os.getegid()), 0o755)
+    assert whose(root / PLACE.lstrip("/"))[1] == of_record
+    remove(root)
+    assert (whose(place), place.read_bytes()) == ((OWNER, mode), b"secret")

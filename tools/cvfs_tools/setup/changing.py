@@ -4,7 +4,7 @@ What an administrator wrote or changed is never overwritten unless that is force
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cvfs.errors import UsageError
 from cvfs_tools.setup import text_lines
@@ -26,8 +26,7 @@ def _undone(draft: Draft, one: Done, *, force: bool) -> bool:
     if one.lines:
         return _lines_removed(draft, one, present)
     if isinstance(one.after, Folder):
-        if isinstance(present, Folder) and draft.is_empty(one.place):
-            draft.put(one.place, None)
+        _clear(draft, one.place)
         return True
     if present != one.after and not force:
         return False
@@ -35,12 +34,25 @@ def _undone(draft: Draft, one: Done, *, force: bool) -> bool:
     return True
 
 
+def clear_directories(draft: Draft, sections: Iterable[DoneSection]) -> None:
+    """Take away directories that were in use when their section was taken back, by what another one had put there."""
+    for place in sorted({one.place for section in sections for one in section.done if isinstance(one.after, Folder)})[
+        ::-1
+    ]:
+        _clear(draft, place)
+
+
+def _clear(draft: Draft, directory: str) -> None:
+    if isinstance(draft.look(directory), Folder) and draft.is_empty(directory):
+        draft.put(directory, None)
+
+
 def _lines_removed(draft: Draft, one: Done, present: Node) -> bool:
     if not isinstance(present, Regular):
         return False
     content = text_lines.without_lines(present.content, one.lines)
     gone = one.before is None and not content
-    draft.put(one.place, None if gone else Regular(content, present.mode))
+    draft.put(one.place, None if gone else Regular(content, present.mode, present.owner))
     return True
 
 
@@ -95,7 +107,7 @@ def _add_lines(draft: Draft, step: Lines, *, force: bool) -> Iterator[Done]:
     present = draft.look(step.place)
     if isinstance(present, Symlink | Folder):
         raise UsageError(f"{step.place}: not a file, make it one")
-    content, mode = (present.content, present.mode) if present else (b"", 0o644)
+    content, mode, owner = (present.content, present.mode, present.owner) if present else (b"", 0o644, None)
     missing = text_lines.missing(content, step.lines)
     in_the_way = text_lines.conflicts(content, step.lines, step.against)
     if not missing or (in_the_way and step.gives_way):
@@ -105,6 +117,6 @@ def _add_lines(draft: Draft, step: Lines, *, force: bool) -> Iterator[Done]:
         raise UsageError(
             f"{step.place} says {line!r} already: change it there, or --force puts it aside until --remove"
         )
-    draft.put(step.place, Regular(text_lines.with_lines(content, step.lines, step.against), mode))
+    draft.put(step.place, Regular(text_lines.with_lines(content, step.lines, step.against), mode, owner))
     # What others wrote there is not remembered: it may be secret, and is not needed.
     yield Done(step.place, Regular(b"", mode) if present else None, None, missing)

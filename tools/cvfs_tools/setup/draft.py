@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cvfs.durable import replace_file
@@ -13,10 +13,11 @@ from cvfs.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Regular:
-    """A file."""
+    """A file. The user and group that it belongs to make it no other one; None stands for whoever makes it."""
 
     content: bytes
     mode: int = 0o644
+    owner: tuple[int, int] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class Draft:
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{path}: neither file nor directory nor link, remove it first")
         with open(path, "rb") as file:
-            return Regular(file.read(), stat.S_IMODE(status.st_mode))
+            return Regular(file.read(), stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid))
 
     def _inside(self, place: str) -> str:
         """The path of a place. A link of the tree that leads out of it would change another machine's files: refused."""
@@ -117,10 +118,8 @@ def _perform(path: str, change: Change) -> None:
         case Symlink(target):
             _clear(path, change.before)
             os.symlink(target, path)
-        case Regular(content, mode):
-            _clear(path, change.before if isinstance(change.before, Symlink) else None)
-            replace_file(path, content)
-            os.chmod(path, mode)
+        case Regular(content, mode, owner):
+            replace_file(path, content, mode=mode, owner=owner)
 
 
 def _remove(path: str, before: Node | None) -> None:

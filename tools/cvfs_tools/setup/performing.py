@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cvfs.errors import UsageError
-from cvfs_tools.setup.changing import replace, take_back
+from cvfs_tools.setup.changing import clear_directories, replace, take_back
 from cvfs_tools.setup.draft import Change, Draft
 from cvfs_tools.setup.plan import Command, Section
 from cvfs_tools.setup.record import Done, DoneSection, Record, read_record, write_record
@@ -58,6 +58,7 @@ class SetUp:
         self._read()
         for name, section in reversed(self._old.items()):
             self._new[name] = take_back(self._draft, section, force=self._force)
+        clear_directories(self._draft, self._old.values())
         stops = _unique(section.stop for section in self._old.values())
         reloads = _unique(section.reload for section in self._old.values())
         left = tuple(one.place for section in self._new.values() for one in section.done)

@@ -66,10 +66,17 @@ def write_record(root: str, record: Record) -> None:
     if kept:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         document = {"version": _VERSION, "sections": {name: _written(section) for name, section in kept.items()}}
-        replace_file(path, json.dumps(document, indent=1).encode())
+        replace_file(path, json.dumps(document, indent=1).encode(), mode=_mode(kept))
     elif os.path.exists(path):
         os.unlink(path)
         _remove_if_empty(os.path.dirname(path))
+
+
+def _mode(record: Record) -> int:
+    """For all to read, unless it holds what was put aside and was not."""
+    done = [one for section in record.values() for one in section.done if not one.lines]
+    secret = any(isinstance(one.before, Regular) and not one.before.mode & 0o004 for one in done)
+    return 0o600 if secret else 0o644
 
 
 def lost_places(root: str = "/") -> list[str]:
@@ -114,8 +121,8 @@ def _commands(document: list[list[str]]) -> tuple[Command, ...]:
 
 def _written_node(node: Node | None) -> dict[str, Any] | None:
     match node:
-        case Regular(content, mode):
-            return {"content": _text(content), "mode": mode}
+        case Regular(content, mode, owner):
+            return {"content": _text(content), "mode": mode, "owner": owner}
         case Symlink(target):
             return {"target": target}
         case Folder():
@@ -127,8 +134,15 @@ def _node(document: dict[str, Any] | None) -> Node | None:
     if document is None:
         return None
     if "content" in document:
-        return Regular(_bytes(document["content"]), int(document["mode"]))
+        return Regular(_bytes(document["content"]), int(document["mode"]), _owner(document.get("owner")))
     return Symlink(document["target"]) if "target" in document else Folder()
+
+
+def _owner(numbers: list[int] | None) -> tuple[int, int] | None:
+    if numbers is None:
+        return None
+    user, group = map(int, numbers)
+    return user, group
 
 
 def _text(data: bytes) -> str:
