@@ -6,10 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from ordinary import USER, ordinary
 from processes import CVFS, ENVIRONMENT, has_ended
 
 from cvfs.client.parent.clients import Client
@@ -169,6 +171,47 @@ def test_in_the_background_it_is_there_when_the_command_returns(etc, tmp_path):
     finally:
         subprocess.run(["umount", "-l", tmp_path / "cvfs"])
     assert has_ended(client)
+
+
+USERS = """
+mount --bind "$HOME/fuse.conf" /etc/fuse.conf && exec "$@"
+"""
+OF_A_USER = """
+set -e
+"$@" automount "$HOME/cvmfs"
+look() { wc -c < "$HOME/cvmfs/$FILE"; "$PYTHON" -c "import os; print(os.getxattr('$HOME/cvmfs/$FQRN', 'user.pid').decode())"; }
+look
+fusermount3 -u "$HOME/cvmfs/$FQRN"
+look
+fusermount3 -u -z "$HOME/cvmfs"
+"""
+
+
+@pytest.mark.skipif(not (shutil.which("fusermount3") and os.path.exists("/etc/fuse.conf")), reason="needs fuse3")
+def test_a_users_own_where_the_machine_lets_users_share_mounts(fixture_repository):
+    """By fusermount3, which somebody else is: the machine says user_allow_other."""
+    fixture = fixture_repository(ONE)
+    with tempfile.TemporaryDirectory(prefix="automount-") as name:
+        home = Path(name)
+        shutil.copytree(fixture.storage, home / "storage")
+        shutil.copyfile(fixture.public_key, home / "key.pub")
+        (home / "fuse.conf").write_text("user_allow_other\n")
+        for path in (home, *home.rglob("*")):
+            os.chown(path, USER, USER)
+        site = {"CVMFS_SERVER_URL": f"file://{home}/storage", "CVMFS_PUBLIC_KEY": f"{home}/key.pub"}
+        words = ordinary("sh", "-c", OF_A_USER, "-", *CVFS, helpers=True)
+        environment = (
+            ENVIRONMENT | site | {"HOME": name, "FILE": f"{ONE}/{FILE}", "FQRN": ONE, "PYTHON": sys.executable}
+        )
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", USERS, "-", *words],
+            env=environment, cwd=home, capture_output=True, text=True, timeout=2 * PATIENCE,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        size, first, again, second = done.stdout.split()
+        assert (size, again) == ("512000", "512000")
+        assert has_ended(int(first))
+        assert has_ended(int(second))
 
 
 HELPER = '#!/bin/sh\nexec {python} -c \'from cvfs_tools.mount_helper import main; main(prog_name="mount.cvfs")\' "$@"\n'
