@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -23,6 +25,7 @@ from cvfs_tools.setup.showing import shown, summary
 from cvfs_tools.setup.site_files import Site, site_files
 
 _LARGEST_KEY = 2**20
+_NAMEABLE = re.compile(r"(?:/[A-Za-z0-9._@+-]+)+/?")
 
 
 @click.command()
@@ -62,25 +65,41 @@ def setup(
     Done as often as you like: the last call counts. All of it is remembered, and --remove takes it back.
     """
     names = tuple(check_fqrn(name) for name in repositories)
+    if options["mount_dir"]:
+        options["mount_dir"] = _nameable(options["mount_dir"])
     if cloud_init:
         told = {**options, "remove": remove, "dry_run": dry_run, "no_start": no_start}
         sys.stdout.write(document(_site(names, **options), style, told))
         return
     refuse_without_document(options)
+    if not dry_run:
+        _refuse_without_root(options["root"])
     made = SetUp(options["root"], force=options["force"])
     outcome = made.plan_removal() if remove else made.plan(_sections(style, names, **options), start=not no_start)
     if dry_run:
         for line in shown(outcome):
             write_line(line)
         return
-    _perform(made, outcome, options["root"])
+    _perform(made, outcome)
+    if not remove and is_this_machine(options["root"]):
+        _warn_of_others(programs.words("cvfs", options["directory"]))
 
 
-def _perform(made: SetUp, outcome: Outcome, root: str) -> None:
+def _refuse_without_root(root: str) -> None:
     if os.geteuid() != 0 and is_this_machine(root):
         raise UsageError(
             "only root can set up a machine: --dry-run shows what would be done; without root, cvfs exec needs no set-up"
         )
+
+
+def _warn_of_others(words: Sequence[str]) -> None:
+    """What is started at boot is started as root."""
+    if reason := programs.not_roots_alone(words):
+        advice = "install cvfs where only root may write, and set up anew"
+        click.echo(f"cvfs: warning: root will run {words[0]}, but {reason}: {advice}", err=True)
+
+
+def _perform(made: SetUp, outcome: Outcome) -> None:
     made.perform(outcome, write_line)
     for change in outcome.changes:
         write_line(summary(change))
@@ -93,7 +112,7 @@ def _perform(made: SetUp, outcome: Outcome, root: str) -> None:
 def _sections(style: str, names: tuple[str, ...], *, directory: str | None, **options: Any) -> list[Section]:
     # Who says which ones to mount at boot need not have others in the list.
     site = dataclasses.replace(_site(names, **options), keeps_list=style in ("systemd", "fstab"))
-    place = (options["mount_dir"] or _mount_directory(options["root"])).rstrip("/")
+    place = options["mount_dir"] or _nameable(_mount_directory(options["root"]))
     if style == "parent":
         mounts = units.parent_unit(programs.words("cvfs", directory), place)
     elif style == "autofs":
@@ -141,9 +160,16 @@ def _mount_directory(root: str) -> str:
     return (common.text("CVMFS_MOUNT_DIR") if common else "") or DEFAULT_MOUNT_DIR
 
 
+def _nameable(directory: str) -> str:
+    """A directory that can be named in units, tables and maps alike, each of which has marks of its own."""
+    if not _NAMEABLE.fullmatch(directory) or os.path.normpath(directory) != directory.rstrip("/"):
+        raise UsageError(f"{directory!r}: mount below an absolute path of letters, digits and ._@+-, as /cvmfs is one")
+    return directory.rstrip("/")
+
+
 def _configured(root: str) -> tuple[str, ...]:
     common = _common(root)
-    names = tuple(common.repositories()) if common else ()
+    names = tuple(check_fqrn(name) for name in common.repositories()) if common else ()
     if not names:
         raise UsageError("no repository is named, and CVMFS_REPOSITORIES is not set: say which ones are to be mounted")
     return names

@@ -80,7 +80,12 @@ def _mode(record: Record) -> int:
 
 
 def lost_places(root: str = "/") -> list[str]:
-    """What was made by a set-up and is not there any more, or leads nowhere. Raises FormatError, UsageError."""
+    """What was made by a set-up and is not there any more, or leads nowhere; nothing for who may not know what was made.
+
+    Raises FormatError, UsageError.
+    """
+    if not os.access(_path(root), os.R_OK):
+        return []
     made = [one.place for section in read_record(root).values() for one in section.done if one.after is not None]
     return [place for place in made if not os.path.exists(os.path.join(root, place.lstrip("/")))]
 
