@@ -1,6 +1,6 @@
 """The images, built from a base made here and run by Podman, with no registry: mounts shared, healed, taken away; exec.
 
-Images and all they are made from are in build/container, to be looked at and used again. What runs is in namespaces of its
+The images and all they are made from stay in build/container. What runs is in namespaces of its
 own, whose /cvmfs is shared as a host's.
 """
 
@@ -58,6 +58,8 @@ class Engine:
         words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", str(self.share)]
         self.host = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         assert self.host.stdout.readline() == "up\n"
+        # A store remembers what ran, which has gone with its namespaces.
+        shutil.rmtree(BUILD / "store", ignore_errors=True)
         store = ["--root", BUILD / "store", "--runroot", directory / "run", "--storage-driver", "overlay"]
         self._enter = ["nsenter", f"--mount=/proc/{self.host.pid}/ns/mnt"]
         self._podman = [*self._enter, "podman", *store, "--cgroup-manager=cgroupfs"]
@@ -133,6 +135,8 @@ def prepare_base(engine: Engine) -> None:
 def engine(tmp_path_factory):
     """With all images."""
     BUILD.mkdir(parents=True, exist_ok=True)
+    # As distributions have it.
+    os.chmod("/dev/fuse", 0o666)
     one = Engine(tmp_path_factory.mktemp("host"))
     try:
         prepare_base(one)
@@ -187,7 +191,7 @@ def test_the_service_shares_heals_and_takes_away(engine, configured):
     assert engine.on_host("cat", place / "files" / "hello.txt").stdout.startswith("Hello")
     engine.podman("healthcheck", "run", "service")
 
-    engine.podman("exec", "service", "kill", "-9", mount_process(engine))
+    engine.podman("exec", "service", "sh", "-c", f"kill -9 {mount_process(engine)}")
     assert wait_until(lambda: job_reads(engine)), engine.podman("logs", "service")
 
     engine.podman("kill", "service")
