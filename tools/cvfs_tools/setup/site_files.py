@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cvfs.client.settings.places import STANDARD_ETC
+from cvfs.errors import UsageError
 from cvfs_tools.setup.plan import SITE, File, Lines, Section, Step
 
 
@@ -62,5 +63,7 @@ def _keys(site: Site) -> list[Step]:
 
 
 def assignment(name: str, value: str) -> bytes:
-    """A line of the configuration, as a shell reads it."""
+    """A line of the configuration, as a shell reads it. Raises UsageError for what is no line."""
+    if not value.isprintable():
+        raise UsageError(f"{name}={value!r}: one line without control characters is needed")
     return f"{name}={shlex.quote(value)}".encode()
