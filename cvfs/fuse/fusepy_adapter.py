@@ -4,6 +4,7 @@ It is for hosts without Linux's device. It cannot invalidate, so what the kernel
 calls from threads of its own and mounts by itself; the thread that serves only waits, so that signals reach it.
 """
 
+import contextlib
 import importlib
 import logging
 import os
@@ -13,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from cvfs.errors import MountError, UsageError
+from cvfs.fuse import mount_points
 from cvfs.fuse.calls import Calls
 from cvfs.fuse.filesystem import Filesystem
 from cvfs.fuse.fusepy_operations import ENCODING, Operations
@@ -79,11 +81,18 @@ class FusepySession:
             self._thread.start()
             in_time = self._agreed.wait(MOUNTED_WITHIN)
             text = complained()
+        if not in_time:
+            self._give_up()
         if self._ended.is_set() or not in_time:
             reason = text or str(self._failure or f"no answer within {MOUNTED_WITHIN:.0f} seconds")
             raise MountError(f"mount {self._mountpoint}: libfuse: {reason}")
         if text:
             log.warning("mount %s: libfuse: %s", self._mountpoint, text)
+
+    def _give_up(self) -> None:
+        self._calls.stop()
+        with contextlib.suppress(MountError):
+            mount_points.unmount(self._mountpoint, lazy=True)
 
     def _run(self) -> None:
         """In a thread of its own, from mounting to the end of the mount."""

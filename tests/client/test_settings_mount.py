@@ -21,6 +21,8 @@ FQRN = "sw.example.org"
         ("CVMFS_TALK_OWNER", "operator", "talk_owner", "operator"),
         ("CVFS_WATCHDOG", "", "watchdog", True),
         ("CVFS_WATCHDOG", "no", "watchdog", False),
+        ("CVFS_FUSE_BINDING", "", "fuse_binding", "native"),
+        ("CVFS_FUSE_BINDING", "FUSEPY", "fuse_binding", "fusepy"),
         ("CVMFS_SYSLOG_LEVEL", "", "logs.level", 3),
         ("CVMFS_SYSLOG_LEVEL", "1", "logs.level", 1),
         ("CVMFS_SYSLOG_FACILITY", "", "logs.facility", 5),
@@ -71,6 +73,7 @@ def test_values(parameter, value, field, expected):
         ("CVMFS_CPU_AFFINITY", "0-99999999"),
         ("CVFS_UID", "root"),
         ("CVFS_WATCHDOG", "maybe"),
+        ("CVFS_FUSE_BINDING", "fuse3"),
     ],
 )
 def test_what_makes_no_sense_is_named(parameter, value):

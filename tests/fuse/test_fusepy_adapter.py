@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -71,6 +72,15 @@ def test_the_reason_that_libfuse_writes_is_the_message(monkeypatch):
     told = told_to_libfuse(monkeypatch, OPTIONS, complaint)
     expected = "libfuse: fusermount: option allow_other only allowed if; 'user_allow_other' is set"
     assert told["error"].endswith(expected)
+
+
+def test_a_libfuse_that_never_mounts_is_given_up(monkeypatch, tmp_path):
+    over = threading.Event()
+    monkeypatch.setattr(fusepy_adapter, "load_fusepy", lambda: SimpleNamespace(FUSE=lambda *_, **__: over.wait(20)))
+    monkeypatch.setattr(fusepy_adapter, "MOUNTED_WITHIN", 0.05)
+    with pytest.raises(MountError, match="libfuse: no answer within 0 seconds"):
+        binding.mount("fusepy", object(), str(tmp_path), OPTIONS, ServerSettings())
+    over.set()
 
 
 @pytest.mark.parametrize(
