@@ -3,6 +3,7 @@
 Nothing is made in places of the user's own; a directory that others could have made first is made here, or not used.
 """
 
+import contextlib
 import logging
 import os
 import stat
@@ -68,7 +69,8 @@ def _can_be_made(directory: str) -> bool:
 def _is_private(directory: str) -> bool:
     """It is there now, a directory, not a link to one, and nobody else's."""
     try:
-        if not os.path.lexists(directory):
+        # Another process of the user's may be quicker.
+        with contextlib.suppress(FileExistsError):
             os.mkdir(directory, 0o700)
         found = os.lstat(directory)
     except OSError:

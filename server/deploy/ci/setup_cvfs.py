@@ -97,9 +97,15 @@ def machine_of(environment: Mapping[str, str]) -> Machine:
     if os.geteuid() == 0:
         return Machine(environment, ())
     asked = ("sudo", "-n")
-    if shutil.which("sudo") and subprocess.run((*asked, "true"), capture_output=True, check=False).returncode == 0:
-        return Machine(environment, asked)
-    return Machine(environment, None)
+    return Machine(environment, asked if _succeeds((*asked, "true")) else None)
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    try:
+        subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
 
 
 def run(command: Sequence[str], say: str | None = None, within: float = PATIENCE) -> None:
