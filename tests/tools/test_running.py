@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 
+import click
 import pytest
+from click.testing import CliRunner
 from processes import ENVIRONMENT
 
+from cvfs_tools import caching, cvfs_command, server_command, trusting
 from cvfs_tools.running import write_line
 
 # Buffered, as users run it: what is written late fails late.
@@ -66,3 +69,13 @@ def test_a_terminal_gets_no_control_characters(monkeypatch):
 def test_a_pipe_gets_every_byte(capfdbinary):
     write_line("a\x1b[31mb\nc\udcff")
     assert capfdbinary.readouterr().out == b"a\x1b[31mb\nc\xff\n"
+
+
+@pytest.mark.parametrize("program", [cvfs_command.main, server_command.main, caching.cache, trusting.trust])
+def test_a_list_of_verbs_has_whole_sentences(program):
+    shown = CliRunner().invoke(program, ["--help"], terminal_width=60).stdout
+    listed = " ".join(shown.partition("Commands:")[2].split())
+    with click.Context(program) as context:
+        for name in program.list_commands(context):
+            sentence = " ".join(program.get_command(context, name).help.split("\n\n")[0].split()).partition(". ")[0]
+            assert f"{name} {sentence.rstrip('.')}." in listed

@@ -139,7 +139,8 @@ def _required(configuration: Configuration) -> Findings:
 def _places(configuration: Configuration, settings: Settings) -> Findings:
     fqrn = configuration.fqrn
     if not os.path.isdir(settings.mount_dir):
-        yield error(f"invalid CVMFS_MOUNT_DIR for {fqrn}: {settings.mount_dir} is not a directory")
+        made = "cvfs setup makes it, cvfs exec needs none"
+        yield error(f"invalid CVMFS_MOUNT_DIR for {fqrn}: {settings.mount_dir} is not a directory ({made})")
     if settings.mount.process.open_files < _FEW_FILES:
         yield warning(f"maximum number of open files is low ({settings.mount.process.open_files}) for {fqrn}")
     directory = settings.cache.directory

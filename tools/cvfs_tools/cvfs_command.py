@@ -40,5 +40,9 @@ VERBS = {
 @click.version_option(__version__, "-V", "--version", prog_name="cvfs")
 @click.option("--etc", metavar="DIR", help="Configuration tree in place of /etc/cvmfs, for every verb  [CVFS_ETC]")
 def main(etc: str | None) -> None:
-    """Read repositories of software: mount them, or look into them without a mount."""
+    """Read repositories of software: mount them, or look into them without a mount.
+
+    A REPOSITORY is named by its fqrn, its whole name (sw.example.org), if /etc/cvmfs or the CVMFS_* variables say where it is
+    and which key it is signed with; or by its URL (http://stratum1.example.org/cvmfs/sw.example.org), with -k KEY.
+    """
     del etc  # who reads the configuration asks the context for it

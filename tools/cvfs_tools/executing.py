@@ -34,7 +34,8 @@ def execute(
 ) -> None:
     """Run COMMAND, or else your shell, with repositories mounted for it alone; needs no rights, leaves nothing.
 
-    Who you are, where you are, the terminal, signals and the exit status are as without it.
+    Who you are, where you are, the terminal and signals are as without it. The exit status is that of COMMAND; 127 if there is
+    none of that name, 126 if it cannot be run.
     """
     start_logging(debug=debug, file=logfile)
     options["etc"] = options["etc"] or etc_of_group()

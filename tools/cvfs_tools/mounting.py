@@ -27,7 +27,10 @@ from cvfs_tools.running import start_logging
 @click.option("--log", "logfile", metavar="FILE", help="Write messages there")
 @click.option("--allow-other", is_flag=True, help="Let other users in (always so for root)")
 @click.option(
-    "--fuse-binding", type=click.Choice(FUSE_BINDINGS), help="The way to the kernel  [CVFS_FUSE_BINDING]", default=None
+    "--fuse-binding",
+    type=click.Choice(FUSE_BINDINGS),
+    help="The way to the kernel: cvfs's own, or libfuse 2  [CVFS_FUSE_BINDING]",
+    default=None,
 )
 @click.option("--apart", is_flag=True, hidden=True)
 @repository_options

@@ -36,8 +36,16 @@ _MEGABYTE = 2**20
     "-n", "--workers", metavar="N", type=click.IntRange(1, 256), default=DEFAULT_WORKERS, help="Objects at a time"
 )
 @click.option("-p", "--proxy", metavar="URL", help="HTTP proxy  [CVMFS_HTTP_PROXY]")
-@click.option("-t", "--timeout", metavar="SECONDS", type=click.IntRange(1), help="  [CVMFS_TIMEOUT]")
-@click.option("-a", "--retries", metavar="N", type=click.IntRange(0), help="  [CVMFS_MAX_RETRIES]")
+@click.option(
+    "-t",
+    "--timeout",
+    metavar="SECONDS",
+    type=click.IntRange(1),
+    help="So long a request may be silent  [CVMFS_TIMEOUT]",
+)
+@click.option(
+    "-a", "--retries", metavar="N", type=click.IntRange(0), help="Repetitions of a request  [CVMFS_MAX_RETRIES]"
+)
 @click.option("-x", "--temporary", metavar="DIR", help="Accepted for the original's sake: the cache itself is used")
 @click.option("--tag", metavar="NAME", help="A tag instead of the newest revision")
 @click.option("-o", "options", metavar="KEY=VALUE[,…]", multiple=True, help="CVMFS_* parameters; config=FILE")

@@ -14,6 +14,8 @@ from click.shell_completion import CompletionItem
 from cvfs.errors import CvfsError
 from cvfs_tools.completing import make_complete, make_offers
 
+_LONGEST_SENTENCE = 400
+
 
 class Group(click.Group):
     """Commands by verb; merged short flags parse as users of CernVM-FS write them."""
@@ -22,6 +24,13 @@ class Group(click.Group):
         """Run the verb, with errors made plain."""
         with plain_errors(ctx.info_name or "cvfs"):
             return super().invoke(ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each verb with the whole first sentence of its help text, where click would cut it off."""
+        verbs = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [(name, verb.get_short_help_str(_LONGEST_SENTENCE)) for name, verb in verbs if verb and not verb.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class Verbs(Group):
