@@ -123,8 +123,9 @@ def test_requests_wait_until_the_mount_begins():
             return early.answer(lambda _wait: "answered")
 
     thread, outcome = in_thread(ask)
+    # Counted as soon as it has come.
     while not early.counters():
-        pass
+        thread.join(0.01)
     assert outcome == []
     early.begin()
     thread.join(DEADLINE)
@@ -132,15 +133,10 @@ def test_requests_wait_until_the_mount_begins():
     assert early.wait_begun(0.01) is True
 
 
-def _counted(calls: Calls) -> None:
-    with calls.counted("READ"):
-        pass
-
-
 def test_a_mount_that_never_begins_answers_with_an_error(monkeypatch):
     monkeypatch.setattr(calls_module, "BEGINS_WITHIN", 0.01)
-    with pytest.raises(OSError, match="does not serve") as caught:
-        _counted(Calls(1, lambda: False))
+    with pytest.raises(OSError, match="does not serve") as caught, Calls(1, lambda: False).counted("READ"):
+        pass
     assert caught.value.errno == errno.EIO
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -456,12 +457,16 @@ def test_a_client_that_dies_while_it_starts(client, tiny, web):
                 os.kill(int(pid), signal.SIGKILL)
 
     def is_ours(pid: str) -> bool:
-        """The fork, not the command that waits for it: its session is its own."""
+        """The fork, not the command that waits for it: its parent is such a command, too."""
         try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                return os.fsencode(one.mountpoint) in file.read() and os.getsid(int(pid)) == int(pid)
+            return all(
+                os.fsencode(one.mountpoint) in Path(f"/proc/{n}/cmdline").read_bytes() for n in (pid, parent(pid))
+            )
         except OSError:
             return False
+
+    def parent(pid: str) -> str:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
 
     server.on_request = kill_children
     assert_refused(one.try_mount(), 1, "did not come up")
