@@ -48,6 +48,7 @@ def test_a_unit_for_each_repository():
         "cvfs@b.org.service",
     ]
     assert ("systemctl", "stop", "cvfs@b.org.service") in section.stop
+    assert steps_of(section, Directory) == [Directory("/cvmfs/a.org"), Directory("/cvmfs/b.org")]
 
 
 def test_what_a_unit_would_take_for_its_own_is_quoted():
@@ -108,6 +109,10 @@ def test_autofs_finds_the_map():
 def test_a_line_and_a_mount_point_for_each_repository():
     section = fstab.fstab_lines("/cvmfs", ("a.org", "b.org"))
     assert steps_of(section, Directory) == [Directory("/cvmfs/a.org"), Directory("/cvmfs/b.org")]
+    words = section.stop[0]
+    # What somebody unmounted by hand is no failure.
+    assert subprocess.run([*words[:-1], "/nowhere"], capture_output=True).returncode == 0
+    assert words[-1] == "/cvmfs/a.org"
     (lines,) = steps_of(section, Lines)
     assert lines.lines[1] == b"b.org /cvmfs/b.org cvfs defaults,_netdev,nodev,nosuid 0 0"
 

@@ -8,6 +8,9 @@ FSTAB = "/etc/fstab"
 OPTIONS = "defaults,_netdev,nodev,nosuid"
 """`_netdev`: not before the network is up, and taken away before it goes."""
 
+# Somebody may have unmounted it already.
+_UNMOUNTED = 'umount "$0" || ! mountpoint -q "$0"'
+
 
 def fstab_lines(directory: str, repositories: tuple[str, ...]) -> Section:
     """A line for each repository, mounted below `directory` at boot."""
@@ -21,5 +24,5 @@ def fstab_lines(directory: str, repositories: tuple[str, ...]) -> Section:
         (*(Directory(place) for place in places), Lines(FSTAB, lines, against)),
         (("systemctl", "daemon-reload"),),
         tuple(("mount", place) for place in places),
-        tuple(("umount", place) for place in places),
+        tuple(("sh", "-c", _UNMOUNTED, place) for place in places),
     )

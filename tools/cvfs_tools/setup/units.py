@@ -74,7 +74,12 @@ def single_units(command: list[str], directory: str, repositories: tuple[str, ..
     links = [_enabled(unit, SINGLE) for unit in units]
     return Section(
         "systemd",
-        (Directory(directory), File(f"{UNITS}/{SINGLE}", text.encode()), *links),
+        # The unit makes them too, for repositories that are added without a set-up; these are taken back.
+        (
+            *(Directory(f"{directory}/{fqrn}") for fqrn in repositories),
+            File(f"{UNITS}/{SINGLE}", text.encode()),
+            *links,
+        ),
         _RELOAD,
         tuple(("systemctl", "start", unit) for unit in units),
         tuple(("systemctl", "stop", unit) for unit in units),
