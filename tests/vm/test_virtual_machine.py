@@ -88,9 +88,7 @@ def test_the_server_may_be_away(machine, proxy, publisher):
 
 
 # What a set-up may leave behind: nothing. Caches and what the machine does of itself are no part of it.
-LISTING = (
-    "find /etc /usr/sbin /usr/lib/systemd /cvmfs -xdev -printf '%p %y %m %l\\n' | grep -v -e /etc/machine-id | sort"
-)
+LISTING = "find /etc /usr/sbin /usr/lib/systemd /var/lib/cvfs /cvmfs -xdev -printf '%p %y %m %l\\n' | grep -v -e /etc/machine-id | sort"
 
 
 def mounted(machine):
@@ -103,14 +101,22 @@ def bare(machine):
     """The machine without any set-up: what there is."""
     machine.must("cvfs setup --remove")
     listing = machine.must(LISTING)
-    assert "cvfs.service" not in listing
+    assert f"{TOP} " not in listing
+    assert "cvfs@" not in listing
     assert "mount.cvfs" not in listing
     assert "cvfs" not in machine.must("cat /etc/fstab /proc/mounts")
     assert "cvfs" not in machine.must("systemctl list-units --all --no-legend 'cvfs*' 'cvmfs*'")
     return listing
 
 
-@pytest.mark.parametrize("style", ["fstab", "autofs", "parent"])
+def take_back(machine, bare):
+    """What was set up, which leaves nothing; autofs ends in its own time."""
+    machine.must("cvfs setup --remove")
+    machine.must("for n in $(seq 60); do grep -q cvmfs /proc/mounts || exit 0; sleep 1; done; cat /proc/mounts; exit 1")
+    assert machine.must(LISTING) == bare
+
+
+@pytest.mark.parametrize("style", ["fstab", "autofs"])
 def test_another_way_to_mount(machine, bare, style):
     machine.must(f"cvfs setup --{style}")
     assert machine.must(f"{TOP}/bin/analysis").strip() == RESULT
@@ -119,17 +125,29 @@ def test_another_way_to_mount(machine, bare, style):
     assert machine.must(f"{TOP}/bin/analysis").strip() == RESULT
     assert mounted(machine) == "1"
     assert "cvfs" not in machine.must("systemctl --failed --no-legend")
-    machine.must("cvfs setup --remove")
-    assert machine.must(LISTING) == bare
-    assert mounted(machine) == "0"
+    take_back(machine, bare)
 
 
-def test_a_power_cut_while_nobody_can_be_asked(machine, proxy, publisher):
+def test_the_parent_mount_starts_from_the_cache_alone(machine, bare, proxy, publisher):
     machine.must("cvfs setup --parent")
     assert machine.must(f"{TOP}/bin/analysis").strip() == RESULT
-    machine.must("sync")
     proxy.stop()
     publisher.stop()
+    machine.reboot()
+    assert mounted(machine) == "0"
+    assert machine.must(f"{TOP}/bin/analysis").strip() == RESULT
+    assert mounted(machine) == "1"
+
+
+def test_the_parent_mount_heals_what_was_killed(machine):
+    machine.must(f"kill -9 $(cvfs talk -i {FQRN} pid)")
+    assert machine.must(f"{TOP}/bin/analysis").strip() == RESULT
+
+
+def test_a_power_cut(machine, bare, proxy, publisher):
+    publisher.start()
+    proxy.start()
     machine.cut_power()
     assert machine.must(f"{TOP}/bin/analysis").strip() == RESULT
+    take_back(machine, bare)
     machine.must(f"cvfs fsck {FQRN}")
