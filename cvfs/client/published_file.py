@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 from cvfs.client.content import Piece, pieces_between
+from cvfs.errors import FormatError
 from cvfs.store.base import Contents
 
 _OPEN_PIECES = 4
@@ -28,7 +29,9 @@ class PublishedFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}.get(whence)
+        if base is None:
+            raise ValueError(f"whence value {whence} unsupported")
         if base + offset < 0:
             raise ValueError(f"cannot seek to {base + offset}")
         self._position = base + offset
@@ -41,6 +44,9 @@ class PublishedFile(io.RawIOBase):
         piece = pieces_between(self._pieces, self._position, self._position + 1)[0]
         inside = self._position - piece.offset
         done = os.preadv(self._descriptor(piece), [memoryview(buffer)[: min(count, piece.size - inside)]], inside)
+        if not done:
+            # No end of the file, which is what 0 bytes would say.
+            raise FormatError("an object is shorter than the catalog says")
         self._position += done
         return done
 

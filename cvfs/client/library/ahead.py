@@ -52,11 +52,11 @@ def _opened(contents: Contents, pieces: Sequence[Piece], pool: Executor) -> Iter
     try:
         while True:
             while len(asked) < _AHEAD and (piece := next(coming, None)):
-                asked.append((piece, pool.submit(contents.open, piece.wanted)))
+                asked.append((piece, _begun(contents, piece, pool)))
             if not asked:
                 return
             piece, future = asked.popleft()
-            # What no thread has begun is opened here: a pool full of readers that wait for it would wait for ever.
+            # What no thread has begun is opened here: readers may be all that the pool has, and wait for ever for each other.
             yield piece, contents.open(piece.wanted) if future.cancel() else future.result()
     finally:
         for _, future in asked:
@@ -64,10 +64,18 @@ def _opened(contents: Contents, pieces: Sequence[Piece], pool: Executor) -> Iter
                 future.add_done_callback(_drop)
 
 
+def _begun(contents: Contents, piece: Piece, pool: Executor) -> "Future[int]":
+    try:
+        return pool.submit(contents.open, piece.wanted)
+    except RuntimeError:
+        # Somebody else closed the repository, or the program is ending: what is under way comes to its end here.
+        return Future()
+
+
 def _drop(future: "Future[int]") -> None:
     try:
         os.close(future.result())
-    except CvfsError:
+    except (CvfsError, OSError):
         return  # whoever reads it next gets the error
 
 

@@ -18,7 +18,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 
 from cvfs.client.configuration_sources import Sources
 from cvfs.client.library.files import RepositoryFile
-from cvfs.client.library.opening import Place, request
+from cvfs.client.library.opening import Place, request, written
 from cvfs.client.library.reader import RepositoryReader
 from cvfs.errors import IsADirectory, NotADirectory, NotFound, ReadOnly, TooManyLinks, UsageError
 from cvfs.format.dirent import DirectoryEntry
@@ -57,7 +57,7 @@ class CvmfsFileSystem(AsyncFileSystem):  # type: ignore[misc]
         tag: str | None = None,
         root_hash: str | None = None,
         etc: Place | None = None,
-        parameters: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str | float] | None = None,
         revisions: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
@@ -290,7 +290,7 @@ class CvmfsFileSystem(AsyncFileSystem):  # type: ignore[misc]
     def _known(self) -> list[str]:
         """The repositories that are configured by name, and those that were used."""
         etc = os.fspath(self._etc) if self._etc is not None else None
-        configured = Sources(self._parameters or {}, etc=etc).common().repositories()
+        configured = Sources(written(self._parameters), etc=etc).common().repositories()
         return sorted({*configured, *self._readers})
 
     async def _apart(self, work: Callable[Given, Answer], *given: Given.args, **named: Given.kwargs) -> Answer:

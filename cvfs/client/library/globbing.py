@@ -24,7 +24,10 @@ class _Place(NamedTuple):
 
 
 def select(reader: "RepositoryReader", start: str, pattern: str) -> Iterator[str]:
-    """The relative paths below `start` that fit, each once, directories before what is in them. Raises UsageError."""
+    """The relative paths below `start` that fit, each once, directories before what is in them. Raises UsageError.
+
+    A pattern that ends with a slash fits directories only, and links to them.
+    """
     parts = tuple(part for part in pattern.split("/") if part not in ("", "."))
     if not parts or pattern.startswith("/"):
         raise UsageError(f"{pattern!r}: a relative pattern is needed")
@@ -37,7 +40,7 @@ def select(reader: "RepositoryReader", start: str, pattern: str) -> Iterator[str
         place = waiting.pop()
         if place.pattern:
             waiting += _next(reader, place)
-        elif place.shown not in given:
+        elif place.shown not in given and (not pattern.endswith("/") or _leads_to_directory(reader, place)):
             given.add(place.shown)
             yield place.shown
 
@@ -86,6 +89,13 @@ def _followed(reader: "RepositoryReader", places: list[_Place]) -> list[_Place]:
             continue
         found.append(place._replace(path=path, entry=entry))
     return found
+
+
+def _leads_to_directory(reader: "RepositoryReader", place: _Place) -> bool:
+    try:
+        return reader.find(place.path)[1].is_directory
+    except (NotFound, NotADirectory, TooManyLinks):
+        return False
 
 
 def _joined(shown: str, name: str) -> str:

@@ -21,7 +21,7 @@ def open_repository(
     tag: str | None = None,
     root_hash: str | None = None,
     etc: Place | None = None,
-    parameters: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str | float] | None = None,
 ) -> RepositoryReader:
     """A repository to be read, its newest revision unless a `tag` or `root_hash` says otherwise. To be closed, or in `with`.
 
@@ -51,14 +51,26 @@ def open_repository(
 
 
 def request(
-    name_or_url: str, named: Mapping[str, Place | None], etc: Place | None, parameters: Mapping[str, str] | None
+    name_or_url: str, named: Mapping[str, Place | None], etc: Place | None, parameters: Mapping[str, str | float] | None
 ) -> Request:
     """What is asked for, places made absolute: another process may work elsewhere. Raises UsageError."""
-    wrong = [name for name in parameters or () if not name.startswith(_PREFIXES)]
-    if wrong:
-        raise UsageError(f"{wrong[0]}: no parameter, their names begin with {' or '.join(_PREFIXES)}")
     given = {name: _text(name, value) for name, value in named.items() if value is not None}
-    return Request.of(name_or_url, {**(parameters or {}), **given}, os.path.abspath(etc) if etc is not None else None)
+    return Request.of(name_or_url, {**written(parameters), **given}, os.path.abspath(etc) if etc is not None else None)
+
+
+def written(parameters: Mapping[str, str | float] | None) -> dict[str, str]:
+    """Parameters as a file would say them: who calls, or writes YAML, may have numbers. Raises UsageError."""
+    return {name: _written(name, value) for name, value in (parameters or {}).items()}
+
+
+def _written(name: str, value: object) -> str:
+    if not name.startswith(_PREFIXES):
+        raise UsageError(f"{name}: no parameter, their names begin with {' or '.join(_PREFIXES)}")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise UsageError(f"{name}={value!r}: text or a number is needed")
 
 
 def _text(name: str, value: Place) -> str:

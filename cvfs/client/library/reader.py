@@ -12,6 +12,7 @@ import io
 import os
 import tempfile
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Literal, Self, overload
@@ -304,10 +305,13 @@ def shared_reader(request: Request, root_hash: str | None) -> RepositoryReader:
     if found is None or found.is_closed:
         # Two threads that come at the same time may get one each: that costs a connection and nothing else.
         found = _shared[key] = RepositoryReader(request, root_hash)
+        _recent.append(found)
     return found
 
 
 _shared: "weakref.WeakValueDictionary[tuple[Request, str | None], RepositoryReader]" = weakref.WeakValueDictionary()
+# A worker gets one path after another: it connects once, not for each.
+_recent: deque[RepositoryReader] = deque(maxlen=4)
 
 
 def _text(path: str | bytes) -> str:

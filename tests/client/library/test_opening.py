@@ -71,7 +71,7 @@ def test_a_url_says_everything(tiny, monkeypatch, tmp_path):
 
 
 def test_parameters_beside_a_url(tiny, tmp_path):
-    given = {"CVMFS_QUOTA_LIMIT": "7", "CVMFS_TIMEOUT_DIRECT": "3"}
+    given = {"CVMFS_QUOTA_LIMIT": "7", "CVMFS_TIMEOUT_DIRECT": 3, "CVMFS_USE_GEOAPI": False}
     with cvfs.open_repository(
         f"file://{tiny.storage}", public_key=tiny.public_key, cache=tmp_path / "c", parameters=given
     ) as reader:
@@ -96,6 +96,7 @@ def test_a_root_hash_pins_a_revision(open_tiny, tiny):
         ({"root_hash": "0" * 40, "etc": "/"}, UsageError, "no other URL or tree can"),
         ({"parameters": {"HTTP_PROXY": "x"}}, UsageError, "HTTP_PROXY: no parameter"),
         ({"root_hash": "0" * 40, "parameters": {"CVMFS_TIMEOUT": "x"}}, UsageError, "CVMFS_TIMEOUT=x"),
+        ({"parameters": {"CVMFS_TIMEOUT": [5]}}, UsageError, r"CVMFS_TIMEOUT=\[5\]: text or a number"),
     ],
 )
 def test_what_makes_no_sense(tiny, given, error, says):

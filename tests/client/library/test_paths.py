@@ -225,6 +225,9 @@ PATTERNS = [
     "**/deep/**/*",
     "bin/.*",
     "./bin/tool",
+    "lib/*/",
+    "bin/*/",
+    "none/",
 ]
 
 

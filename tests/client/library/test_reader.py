@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from cvfs.client.data_plane import connect
 from cvfs.errors import FormatError, IsADirectory, NotFound, ReadOnly, StoreError, UsageError
 
 LARGE = "/chunked/random_1m"
@@ -51,6 +52,8 @@ def test_a_file_knows_where_it_came_from(reader):
         assert (file.path, file.size, file.reader) == (LARGE, 2**20, reader)
         assert repr(file) == f"<RepositoryFile {LARGE}>"
         assert file.read() == reader.read_bytes(LARGE)
+        with pytest.raises(ValueError, match="whence"):
+            file.seek(0, os.SEEK_DATA)
     with pytest.raises(ValueError, match="closed"):
         file.read()
 
@@ -205,6 +208,9 @@ def test_an_object_shorter_than_the_catalog_says_is_refused(open_tiny, monkeypat
         reader.read_bytes(LARGE)
     with pytest.raises(FormatError, match="shorter than the catalog says"):
         reader.copy(LARGE, tmp_path / "copy")
+    (tmp_path / "short").unlink()
+    with reader.open(LARGE) as file, pytest.raises(FormatError, match="shorter than the catalog says"):
+        file.read()
 
 
 # --- revisions --------------------------------------------------------------------------------------------------------
@@ -253,6 +259,20 @@ def test_after_closing_nothing_is_found_and_open_files_go_on(open_tiny):
     reader.close()
 
 
+def test_a_read_that_is_under_way_comes_to_its_end_after_closing(open_tiny, tiny, monkeypatch):
+    reader = open_tiny()
+    contents = reader.repository.contents_of(reader.find(LARGE)[1])
+    opened = contents.open
+
+    def close_first(wanted) -> int:
+        reader.close()
+        return opened(wanted)
+
+    monkeypatch.setattr(contents, "open", close_first)
+    monkeypatch.setattr("cvfs.client.library.ahead._AHEAD", 1)
+    assert hashlib.sha256(reader.read_bytes(LARGE)).hexdigest() == published(tiny, LARGE)["sha256"]
+
+
 # --- other processes --------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +288,17 @@ def test_a_pickle_shows_the_same_revision(publication, open_tiny):
     assert (path, root) == (reader.path("/files"), reader.root)
     again.close()
     assert pickle.loads(data)[0].revision == reader.revision
+
+
+def test_one_path_after_another_out_of_pickles_is_one_connection(open_tiny, monkeypatch):
+    """As a worker of a pool gets them, and forgets each."""
+    data = pickle.dumps(open_tiny().path(SMALL))
+    connections = []
+    monkeypatch.setattr(
+        "cvfs.client.library.reader.connect", lambda settings: connections.append(1) or connect(settings)
+    )
+    texts = {pickle.loads(data).read_bytes() for _ in range(3)}
+    assert (len(texts), len(connections)) == (1, 1)
 
 
 def test_an_open_file_is_reopened_where_it_was(reader):
