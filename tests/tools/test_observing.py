@@ -1,5 +1,6 @@
 """probe, status, stat, talk, umount, killall, fuser, bugreport: words, columns, exit codes, without touching real mounts."""
 
+import errno
 import json
 import os
 import tarfile
@@ -131,6 +132,15 @@ def test_stat_of_all(two_mounts, monkeypatch):
     first, second = map(json.loads, run("stat", "--json").stdout.splitlines())
     assert first["pid"] == 4711
     assert second["error"].startswith("/mnt/b: ")
+
+
+def test_stat_of_what_another_user_hides(two_mounts, monkeypatch):
+    def state_of(mountpoint):
+        raise PermissionError(errno.EACCES, "Permission denied", mountpoint)
+
+    monkeypatch.setattr(observing, "state_of", state_of)
+    result = run("stat")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, "b.example.org: /mnt/b: Permission denied")
 
 
 @pytest.mark.parametrize("options", [(), ("-v",)])

@@ -89,7 +89,8 @@ def _show_one(mount: Running, *, verbose: bool, as_json: bool) -> bool:
     try:
         _show(state_of(mount.mountpoint), verbose=verbose, as_json=as_json)
     except (CvfsError, OSError) as error:
-        write_line(json.dumps({**mount._asdict(), "error": str(error)}) if as_json else f"{mount.fqrn}: {error}")
+        reason = str(error) if isinstance(error, CvfsError) else f"{mount.mountpoint}: {error.strerror}"
+        write_line(json.dumps({**mount._asdict(), "error": reason}) if as_json else f"{mount.fqrn}: {reason}")
         return False
     return True
 

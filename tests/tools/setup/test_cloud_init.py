@@ -168,6 +168,23 @@ def test_what_a_cloud_would_refuse_is_warned_of(tmp_path, run):
 
 
 @pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        ((), "servers (-w URL), keys (-k FILE), a proxy (-p URL, --single)"),
+        (("-w", "http://s/cvmfs/@fqrn@", "--single"), "keys (-k FILE)"),
+        (("-o", "CVMFS_PUBLIC_KEY=/etc/k.pub", "-o", "CVMFS_CLIENT_PROFILE=single"), "servers (-w URL)"),
+        (("-o", "CVMFS_SERVER_URL=http://s", "-o", "CVMFS_ROOT_HASH=a1", "-p", "DIRECT"), None),
+        (("--package", "site-configuration"), None),
+        (("--installed",), None),
+    ],
+)
+def test_what_the_image_must_say_itself_is_told(words, missing, run):
+    said = run("sw.example.org", *words)
+    assert read(said.stdout)
+    assert (f"does not name {missing}: the image's own /etc/cvmfs" in said.stderr) if missing else not said.stderr
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "no repository is named"),

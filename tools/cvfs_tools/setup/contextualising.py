@@ -78,10 +78,26 @@ def document(site: Site, style: str, options: Mapping[str, Any]) -> str:
         tuple(map(hook, options["epilogs"])),
         tuple(_passed_on(options)),
     ).document()
+    _warn_of_missing(site, options)
     if len(text) > MOST_USER_DATA:
         advice = f"some clouds take {MOST_USER_DATA}: hand it over compressed by gzip, as cloud-init reads it too"
         click.echo(f"cvfs: warning: the document has {len(text)} bytes, {advice}", err=True)
     return text
+
+
+def _warn_of_missing(site: Site, options: Mapping[str, Any]) -> None:
+    """What no mount does without must be in the image, unless something that is brought may hold it."""
+    if options["files"] or options["packages"] or options["installed"]:
+        return
+    said = parameters(options["assigned"]).keys()
+    needed = {
+        "servers (-w URL)": site.url or "CVMFS_SERVER_URL" in said,
+        "keys (-k FILE)": site.keys or said & {"CVMFS_PUBLIC_KEY", "CVMFS_KEYS_DIR", "CVMFS_ROOT_HASH"},
+        "a proxy (-p URL, --single)": site.proxy or site.single or said & {"CVMFS_HTTP_PROXY", "CVMFS_CLIENT_PROFILE"},
+    }
+    if missing := [words for words, there in needed.items() if not there]:
+        advice = "the image's own /etc/cvmfs must do so, or nothing will be mounted"
+        click.echo(f"cvfs: warning: the document does not name {', '.join(missing)}: {advice}", err=True)
 
 
 def _installation(options: Mapping[str, Any]) -> Installation:
