@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from processes import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]
 
@@ -22,7 +23,6 @@ PROJECT = Path(__file__).parents[2]
 BUILD = PROJECT / "build" / "container"
 CONTAINERFILE = "server/deploy/container/Containerfile"
 FQRN = "tiny.example.org"
-WITHIN = 120.0
 # A base by debootstrap has Debian 12's Python, which may not be that of this machine.
 SUITE, PYTHON = "bookworm", "3.11"
 PACKAGES = "python3,python3-venv,ca-certificates"
@@ -32,15 +32,6 @@ def run(*command: object, within: float = 300, **options: object) -> str:
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=within, **options)
     assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-4000:])
     return done.stdout
-
-
-def wait_until(condition) -> bool:
-    pause = threading.Event()
-    for _ in range(int(WITHIN / 0.1)):
-        if condition():
-            return True
-        pause.wait(0.1)
-    return False
 
 
 class Engine:
@@ -187,17 +178,17 @@ def test_the_service_shares_heals_and_takes_away(engine, configured):
                   "localhost/cvfs-base", "sleep", "infinity")  # fmt: skip
     engine.podman("run", "-d", "--name", "service", *engine.LIMITS, *RIGHTS, "-v", f"{engine.share}:/cvmfs:rshared",
                   *configured, "cvfs-service")  # fmt: skip
-    assert wait_until(lambda: job_reads(engine)), engine.podman("logs", "service")
+    assert wait_until(lambda: job_reads(engine), 120), engine.podman("logs", "service")
     assert engine.on_host("cat", place / "files" / "hello.txt").stdout.startswith("Hello")
     engine.podman("healthcheck", "run", "service")
 
     engine.podman("exec", "service", "sh", "-c", f"kill -9 {mount_process(engine)}")
-    assert wait_until(lambda: job_reads(engine)), engine.podman("logs", "service")
+    assert wait_until(lambda: job_reads(engine), 120), engine.podman("logs", "service")
 
     engine.podman("kill", "service")
     engine.podman("wait", "service")
     engine.podman("start", "service")
-    assert wait_until(lambda: job_reads(engine)), engine.podman("logs", "service")
+    assert wait_until(lambda: job_reads(engine), 120), engine.podman("logs", "service")
 
     engine.podman("stop", "service")
     assert state(engine, "service")["ExitCode"] == 0

@@ -4,10 +4,10 @@ import hashlib
 import os
 import signal
 import subprocess
-import threading
 import time
 
 import pytest
+from processes import wait_until
 from sampling import Peak
 
 pytestmark = pytest.mark.system
@@ -68,7 +68,7 @@ def test_whoever_waits_can_be_ended(stalled, command, number):
     # Whoever started the tests may have told its children to ignore the signal.
     words = ["env", "--default-signal=INT", *command]
     process = subprocess.Popen(words, cwd=client.mountpoint, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_until(lambda: server.spoiled)
+    assert wait_until(lambda: server.spoiled)
     started = time.monotonic()
     process.send_signal(number)
     process.communicate(timeout=30)
@@ -84,7 +84,7 @@ def test_many_readers_are_killed_at_once(stalled):
     client, server = stalled
     names = [f"d{n % 20}/f{n}" for n in range(1, 40)]
     processes = [subprocess.Popen(["cat", client.path(name)], stdout=subprocess.DEVNULL) for name in names]
-    wait_until(lambda: server.spoiled >= 30)
+    assert wait_until(lambda: server.spoiled >= 30)
     started = time.monotonic()
     assert client.path("d0/f0").read_bytes()
     for process in processes:
@@ -108,7 +108,7 @@ def test_cached_directories_are_listed_while_every_worker_waits(stalled):
     processes = [
         subprocess.Popen(["cat", client.path(f"d{n % 20}/f{n}")], stdout=subprocess.DEVNULL) for n in range(1, 40)
     ]
-    wait_until(lambda: server.spoiled >= 30)
+    assert wait_until(lambda: server.spoiled >= 30)
     started = time.monotonic()
     assert os.listdir(client.path("nested")) == [".cvmfscatalog"]
     assert os.stat(client.path("d0/f0")).st_size == 2000
@@ -118,10 +118,3 @@ def test_cached_directories_are_listed_while_every_worker_waits(stalled):
         process.kill()
     for process in processes:
         process.wait(30)
-
-
-def wait_until(condition, timeout: float = 30) -> None:
-    deadline, pause = time.monotonic() + timeout, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline
-        pause.wait(0.01)

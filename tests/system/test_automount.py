@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from ordinary import USER, ordinary
-from processes import CVFS, ENVIRONMENT, has_ended
+from processes import CVFS, ENVIRONMENT, has_ended, wait_until
 
 from cvfs.client.parent.clients import Client
 from cvfs.kernel.mount_table import find_mount, mount_table
@@ -53,14 +53,6 @@ class Automount:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGTERM)
         return self.process.has_ended(PATIENCE)
-
-
-def until(condition):
-    """Wait for what other processes are about to do."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +116,7 @@ def test_a_client_that_dies_is_replaced_at_the_next_access(parent):
     parent.path(ONE, FILE).read_bytes()
     pid, device = parent.client(ONE), parent.mounted(ONE)
     os.kill(pid, signal.SIGKILL)
-    until(lambda: parent.mounted(ONE) != device)
+    assert wait_until(lambda: parent.mounted(ONE) != device)
     assert parent.path(ONE, FILE).read_bytes()
     assert parent.client(ONE) != pid
 
@@ -204,7 +196,7 @@ def test_a_users_own_where_the_machine_lets_users_share_mounts(fixture_repositor
             ENVIRONMENT | site | {"HOME": name, "FILE": f"{ONE}/{FILE}", "FQRN": ONE, "PYTHON": sys.executable}
         )
         done = subprocess.run(
-            ["unshare", "-m", "sh", "-c", USERS, "-", *words],
+            ["unshare", "-m", "--propagation", "slave", "sh", "-c", USERS, "-", *words],
             env=environment, cwd=home, capture_output=True, text=True, timeout=2 * PATIENCE,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
@@ -246,7 +238,7 @@ def test_autofs_mounts_by_the_map_of_the_set_up(etc, tmp_path):
     command = [daemon, "--foreground", "--verbose", "--pid-file", f"{tmp_path}/pid", master]
     places = {"DIRECTORY": f"{tmp_path}/cvmfs", "FILE": f"{ONE}/{FILE}", "HELPERS": str(helper.parent)}
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", AUTOFS, "-", *command],
+        ["unshare", "-m", "--propagation", "slave", "sh", "-c", AUTOFS, "-", *command],
         env=ENVIRONMENT | places | {"CVFS_ETC": str(etc)}, capture_output=True, text=True, timeout=2 * PATIENCE,
     )  # fmt: skip
     assert (done.returncode, done.stdout.strip()) == (0, "512000"), done.stderr

@@ -10,11 +10,10 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import pytest
-from processes import ENVIRONMENT
+from processes import ENVIRONMENT, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -39,15 +38,6 @@ def cvfs(*arguments: object) -> subprocess.CompletedProcess:
     start = "from cvfs_tools.cvfs_command import main; main(prog_name='cvfs')"
     words = [sys.executable, "-c", start, *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, timeout=90, env=ENVIRONMENT)
-
-
-def wait_until(condition) -> bool:
-    pause = threading.Event()
-    for _ in range(1500):
-        if condition():
-            return True
-        pause.wait(0.02)
-    return False
 
 
 def test_every_command_without_arguments_answers(mounted):

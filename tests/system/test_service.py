@@ -6,27 +6,16 @@ What they see is looked at from outside, below /proc/<pid>/root: each has a tabl
 import os
 import signal
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
-from processes import CVFS, ENVIRONMENT, has_ended
+from processes import CVFS, ENVIRONMENT, has_ended, wait_until
 
 from cvfs.kernel import mount_table
 
 pytestmark = pytest.mark.system
 
 FQRN = "tiny.example.org"
-WITHIN = 60.0
-
-
-def wait_until(condition) -> bool:
-    pause = threading.Event()
-    for _ in range(int(WITHIN / 0.02)):
-        if condition():
-            return True
-        pause.wait(0.02)
-    return False
 
 
 class Inhabited:
@@ -69,7 +58,7 @@ class Host:
         self.environment = environment
         script = 'mount --bind "$1" "$1" && mount --make-shared "$1" && echo up && exec sleep infinity'
         self.itself = self._start(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", str(share)]
+            ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, "sh", str(share)]
         )
 
     def container(self, propagation: str, script: str, *arguments: str, **options: object) -> Inhabited:

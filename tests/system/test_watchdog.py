@@ -3,13 +3,11 @@
 import os
 import signal
 import subprocess
-import threading
 
 import pytest
+from processes import wait_until
 
 pytestmark = pytest.mark.system
-
-WITHIN = 30.0
 
 
 @pytest.fixture
@@ -18,15 +16,6 @@ def mounted(client, fixture_repository):
     one = client(published, f"file://{published.root}")
     one.mount()
     return one
-
-
-def wait_until(condition) -> bool:
-    pause = threading.Event()
-    for _ in range(int(WITHIN / 0.02)):
-        if condition():
-            return True
-        pause.wait(0.02)
-    return False
 
 
 def is_mounted(place) -> bool:
