@@ -159,7 +159,9 @@ def _report_ready(mounted: Mount, report: _Report) -> None:
 def _bury(pid: int) -> None:
     """A process that failed may still be on its way out."""
     see_off(pid, _ENDED_WITHIN)
-    os.waitpid(pid, os.WNOHANG)
+    # Where the ends of children are ignored, the kernel has buried it.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def _detach_terminal() -> None:

@@ -15,7 +15,7 @@ from cvfs.client.settings import Settings
 from cvfs.client.settings.mount import FUSE_BINDINGS
 from cvfs.errors import UsageError
 from cvfs.kernel.namespaces import is_inhabited
-from cvfs.kernel.processes import has_ended
+from cvfs.kernel.processes import has_ended, see_off
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +101,9 @@ def _tell_of_death(clients: Clients, pid: int) -> None:
 
 def _see_off(clients: Clients) -> None:
     """See all of them gone, by force if it takes long."""
-    if not _have_ended(clients, _AT_LAST):
-        _signal_all(clients, signal.SIGKILL)
+    deadline = time.monotonic() + _AT_LAST
+    for pid in clients:
+        see_off(pid, max(0.0, deadline - time.monotonic()))
 
 
 def _have_ended(clients: Clients, within: float) -> bool:
