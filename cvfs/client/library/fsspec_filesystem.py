@@ -8,6 +8,7 @@ import datetime as dt
 import hashlib
 import logging
 import os
+import shutil
 import stat
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from fsspec.asyn import AsyncFileSystem, get_loop
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
+from fsspec.utils import isfilelike
 
 from cvfs.client.configuration_sources import Sources
 from cvfs.client.library.files import RepositoryFile
@@ -232,6 +234,10 @@ class CvmfsFileSystem(AsyncFileSystem):  # type: ignore[misc]
         if in_tree and reader.find(inside, follow=False)[1].is_link and not self.isfile(rpath):
             log.warning("%s: a symbolic link that leads to no file, not copied", rpath)
             return
+        if isfilelike(lpath):
+            with reader.open_binary(inside) as file:
+                shutil.copyfileobj(file, lpath)
+            return
         os.makedirs(os.path.dirname(os.path.abspath(lpath)), exist_ok=True)
         if self.isdir(rpath):
             os.makedirs(lpath, exist_ok=True)
@@ -288,10 +294,10 @@ class CvmfsFileSystem(AsyncFileSystem):  # type: ignore[misc]
         return reader, inside
 
     def _known(self) -> list[str]:
-        """The repositories that are configured by name, and those that were used."""
+        """The repositories that are configured by name, and those that were found: not every name that was tried."""
         etc = os.fspath(self._etc) if self._etc is not None else None
         configured = Sources(written(self._parameters), etc=etc).common().repositories()
-        return sorted({*configured, *self._readers})
+        return sorted({*configured, *(name for name, reader in self._readers.items() if reader.pinned)})
 
     async def _apart(self, work: Callable[Given, Answer], *given: Given.args, **named: Given.kwargs) -> Answer:
         """In a thread of the repository: everything here may wait for the network, and the loop must not."""

@@ -179,6 +179,9 @@ def test_repositories_are_listed_that_are_configured_or_used(options, tmp_path):
     fs = fsspec.filesystem("cvmfs", **options | {"etc": str(tmp_path / "etc")})
     assert fs.ls("", detail=False) == []
     fs.info(FQRN)
+    for wrong in ("none.example.org", "no name"):
+        with pytest.raises((StoreError, UsageError)):
+            fs.info(wrong)
     (tmp_path / "etc" / "default.local").write_text("CVMFS_REPOSITORIES=sw.example.org,tiny.example.org\n")
     assert fs.ls("", detail=False) == ["sw.example.org", FQRN]
     with pytest.raises(IsADirectoryError):
@@ -283,6 +286,9 @@ def test_copying(fs, tmp_path, caplog):
         fs.get(f"{FQRN}/symlinks/dangling", f"{tmp_path}/one")
     fs.get_file(SMALL, f"{tmp_path}/new/dir/file")
     assert (tmp_path / "new" / "dir" / "file").read_bytes() == fs.cat(SMALL)
+    with (tmp_path / "opened").open("wb") as file:
+        fs.get_file(SMALL, file)
+    assert (tmp_path / "opened").read_bytes() == fs.cat(SMALL)
 
 
 def test_chained_with_other_file_systems(new_repository, tmp_path, options):
