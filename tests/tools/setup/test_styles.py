@@ -242,6 +242,17 @@ def test_a_key_is_read_before_it_is_copied(setup, tiny, tmp_path):
     assert setup("-k", str(private)).exit_code != 0
 
 
+@pytest.mark.parametrize("words", [(), ("--systemd", "c.org"), ("--fstab", "c.org", "d.org"), ("d.org", "c.org")])
+def test_names_alone_leave_what_was_said_of_them(setup, tiny, tmp_path, words):
+    tree = tmp_path / "etc/cvmfs"
+    (tree / "default.local").unlink()
+    assert setup("c.org", "d.org", "-w", "http://s/@fqrn@", "-k", str(tiny.public_key), "--single").exit_code == 0
+    said = {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+    assert len(said) == 4
+    assert setup(*words).exit_code == 0
+    assert {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()} == said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -122,7 +122,7 @@ def _sections(style: str, names: tuple[str, ...], *, directory: str | None, **op
     else:
         mounts = fstab.fstab_lines(place, names or _configured(options["root"]))
     helpers = programs.helpers(directory, as_cvmfs=options["as_cvmfs"])
-    found = [] if site.is_empty else [site_files(site)]
+    found = [] if site.is_empty or _is_configured(site, options["root"]) else [site_files(site)]
     return [*found, joined(MOUNTS, (helpers, mounts))]
 
 
@@ -139,6 +139,15 @@ def _site(
     if url and not names:
         raise UsageError(f"-w {url}: name the repositories that are served there")
     return Site(names, proxy, url, quota, {os.path.basename(path): _key(path) for path in keys}, single=single)
+
+
+def _is_configured(site: Site, root: str) -> bool:
+    """Whether nothing but names is said, which are listed there already: an earlier call said what else there is to say."""
+    if site != Site(site.repositories, keeps_list=site.keeps_list):
+        return False
+    common = _common(root)
+    listed, named = set(common.repositories() if common else ()), set(site.repositories)
+    return named <= listed if site.keeps_list else named == listed
 
 
 def _key(path: str) -> bytes:
