@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from processes import CVFS, ENVIRONMENT
 
-from cvfs_tools.service import Kept
+from cvfs_tools.service import Kept, Service
 
 FQRN = "sw.example.org"
 PLAIN = {name: text for name, text in ENVIRONMENT.items() if not name.startswith(("CVMFS_", "CVFS_"))}
@@ -23,6 +23,22 @@ def test_pauses_grow_and_begin_anew_after_a_good_while():
     kept.begun = now
     assert kept.ended(now + 61) == 1
     assert (kept.pid, kept.due) == (0, now + 62)
+
+
+def test_what_cannot_be_started_now_is_tried_again(capsys):
+    service = Service({FQRN: f"/cvmfs/{FQRN}"}, 0, ["/none/cvfs"])
+    service._start_due()
+    (kept,) = service._kept
+    assert (kept.pid, kept.due - kept.begun, kept.pause) == (0, 1, 2)
+    assert f"{FQRN} cannot be started: No such file or directory, once more in 1 s" in capsys.readouterr().err
+
+
+def test_a_deadline_may_pass_between_two_looks_at_the_clock(monkeypatch):
+    service = Service({FQRN: f"/cvmfs/{FQRN}"}, 0, [])
+    service._kept[0].pid = 1
+    monkeypatch.setattr(Service, "_bury", lambda *_: None)
+    monkeypatch.setattr("cvfs_tools.service.time.monotonic", iter([0.0, 0.9, 1.1, 1.2, 1.3]).__next__)
+    service._wait_all(1.0)
 
 
 @pytest.fixture

@@ -115,8 +115,13 @@ class Service:
     def _start(self, kept: Kept) -> None:
         tell(f"mounting {kept.fqrn} at {kept.place}")
         command = [*self._command, "mount", "--foreground", kept.fqrn]
-        kept.pid = os.posix_spawn(command[0], command, os.environ, setsigmask=[], setsigdef=_ENDING)
         kept.begun = time.monotonic()
+        try:
+            kept.pid = os.posix_spawn(command[0], command, os.environ, setsigmask=[], setsigdef=_ENDING)
+        except OSError as error:
+            # A limit of processes, or of memory, for the moment: the other mounts stay.
+            pause = kept.ended(kept.begun)
+            tell(f"the mount of {kept.fqrn} cannot be started: {error.strerror}, once more in {pause:.0f} s")
 
     def _until_due(self) -> float:
         waiting = [kept.due - time.monotonic() for kept in self._kept if not kept.pid]
@@ -166,7 +171,7 @@ class Service:
         deadline = time.monotonic() + seconds
         self._status = self._status or 0
         while any(kept.pid for kept in self._kept) and time.monotonic() < deadline:
-            signal.sigtimedwait({signal.SIGCHLD}, deadline - time.monotonic())
+            signal.sigtimedwait({signal.SIGCHLD}, max(0.0, deadline - time.monotonic()))
             self._bury(time.monotonic())
 
     @staticmethod
