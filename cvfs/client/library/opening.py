@@ -29,7 +29,7 @@ def open_repository(
     of /etc/cvmfs (`etc` names another tree), the variables CVMFS_* and CVFS_* of the environment, then the arguments. The
     cache is the one that the mounts of this machine use, or the user's own where that is not writable.
 
-    By its URL (`http://server/cvfs/sw.example.org`, several servers with `;`) no file and no variable counts. Then
+    By its URL (`http://server/cvmfs/sw.example.org`, several servers with `;`) no file and no variable counts. Then
     `public_key` or `root_hash` is needed, no proxy is used unless one is given, and nothing is kept without a `cache`.
 
     `public_key` is the file of the master public key, several with `:`. `url` says where a repository that is given by name
