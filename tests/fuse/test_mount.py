@@ -151,7 +151,7 @@ thread.join()
 
 def test_mounting_in_a_user_namespace(place):
     """What `cvfs exec` does: no root outside, no helper. There the read-ahead is not ours to raise."""
-    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "--propagation", "slave"]
     if run(*unshare, "true").returncode != 0:
         pytest.skip("user namespaces are not allowed here")
     conftest = str(Path(__file__).with_name("conftest.py"))

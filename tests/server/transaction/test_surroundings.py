@@ -13,7 +13,18 @@ from cvfs_server.transaction.surroundings import Here, KeptBy
 @pytest.fixture
 def kept():
     """The namespaces of a process that does nothing."""
-    command = ["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-c", "echo; read end"]
+    command = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "--propagation",
+        "slave",
+        "--",
+        "sh",
+        "-c",
+        "echo; read end",
+    ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         if process.stdout.readline() != b"\n":
             pytest.skip("user namespaces are not allowed here")
