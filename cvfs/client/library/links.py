@@ -46,12 +46,14 @@ class Paths:
     def resolve(self, path: bytes) -> bytes:
         """The path without links, whether there is something or not: beyond what is there the rest of it as it stands."""
         walk = _Walk(self, path, follow=True)
-        try:
-            walk.run()
-        except NotFound:
-            if not walk.is_inside():
-                raise
-            walk.place += [part for part in reversed(walk.todo) if part != b".."]
+        while True:
+            try:
+                walk.run()
+                break
+            except (NotFound, NotADirectory):
+                # What follows may lead back to where there is something.
+                if not walk.is_inside():
+                    raise
         return walk.inside()
 
     def _directly(self, path: bytes) -> DirectoryEntry | None:

@@ -139,6 +139,11 @@ def test_as_many_links_as_the_kernel_follows(paths, monkeypatch):
         ("/to_dir/none/x", "/dir/none/x"),
         ("/dangling", "/dir/none"),
         ("/dangling/x", "/dir/none/x"),
+        ("/none/x/../y", "/none/y"),
+        ("/none/../to_dir/none", "/dir/none"),
+        ("/none/../../sw.example.org/to_dir", "/dir"),
+        ("/file/x", "/file/x"),
+        ("/file/../to_dir", "/dir"),
     ],
 )
 def test_what_is_not_there_is_resolved_as_far_as_it_goes(paths, path, leads_to):
