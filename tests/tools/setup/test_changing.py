@@ -411,3 +411,18 @@ def test_what_was_put_aside_comes_back_to_its_owner_and_no_secret_is_shown_meanw
     assert whose(root / PLACE.lstrip("/"))[1] == of_record
     remove(root)
     assert (whose(place), place.read_bytes()) == ((OWNER, mode), b"secret")
+
+
+def test_a_mount_point_is_taken_back_whatever_is_mounted_there(root, monkeypatch):
+    before = tree(root)
+    set_up(root, section(Directory("/cvmfs/a")))
+    mounted = root / "cvmfs/a/bin"
+    mounted.mkdir()
+    monkeypatch.setattr("cvfs_tools.setup.draft.os.path.ismount", lambda path: path == os.path.dirname(mounted))
+    made = SetUp(str(root))
+    outcome = made.plan_removal()
+    assert [change.place for change in outcome.changes] == ["/cvmfs/a", "/cvmfs"]
+    # As a command of the plan does.
+    mounted.rmdir()
+    made.perform(outcome, told_nothing)
+    assert tree(root) == before

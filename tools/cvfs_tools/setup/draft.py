@@ -59,9 +59,10 @@ class Draft:
         self._nodes[place] = node
 
     def is_empty(self, directory: str) -> bool:
-        """Whether nothing is to be in a directory."""
+        """Whether nothing is to be in a directory. What is mounted there is not in it, and unmounted by then."""
+        path = self._inside(directory)
         try:
-            names = os.listdir(self._inside(directory))
+            names = [] if os.path.ismount(path) else os.listdir(path)
         except OSError:
             names = []
         places = {os.path.join(directory, name) for name in names}
