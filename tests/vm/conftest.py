@@ -51,6 +51,9 @@ def wheels(tmp_path_factory) -> Iterator[str]:
     shutil.copytree(PROJECT, source, ignore=shutil.ignore_patterns(".*", "build", "dist", "tests", "*.egg-info"))
     _pip("wheel", "--no-deps", "--wheel-dir", own, source)
     wheel = next(own.glob("cvfs-*.whl"))
+    for earlier in kept.glob("cvfs-*.whl"):
+        # pip keeps what is there under that name.
+        earlier.unlink()
     platforms = [f"--platform={name}" for name in ("manylinux2014_x86_64", "manylinux_2_28_x86_64")]
     _pip("download", "--only-binary=:all:", f"--python-version={PYTHON_OF_IMAGE}", *platforms, "--dest", kept,
          "--find-links", kept, f"{wheel}[zstd]")  # fmt: skip
