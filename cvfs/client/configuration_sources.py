@@ -17,7 +17,7 @@ from cvfs.client.settings.parameters import Parameters
 from cvfs.client.settings.places import STANDARD_ETC
 from cvfs.client.settings.script import Value
 from cvfs.client.settings.tree import CONFIG_REPOSITORY, Configuration, Copy, Tree
-from cvfs.client.user_places import cache_directory, configuration_directory
+from cvfs.client.user_places import cache_directory, can_be_made, configuration_directory
 from cvfs.errors import CvfsError, UsageError
 
 log = logging.getLogger(__name__)
@@ -108,9 +108,9 @@ def _proxy(configuration: Configuration) -> str:
 
 
 def _cache_base(configuration: Configuration) -> dict[str, str]:
-    """Without root the cache lies in the user's own place, not in /var/lib."""
+    """Where /var/lib is not ours to write, the cache lies in the user's own place; root may be one of a user namespace only."""
     base = configuration.text("CVMFS_CACHE_BASE").strip() or DEFAULT_CACHE_BASE
-    if os.geteuid() != 0 and base == DEFAULT_CACHE_BASE and not os.access(base, os.W_OK):
+    if base == DEFAULT_CACHE_BASE and not can_be_made(base):
         # Who names a cache has what was seen remembered beside it, and needs nothing else.
         needed = configuration.text(CONFIG_REPOSITORY) or not configuration.text("CVMFS_CACHE_DIR")
         base = cache_directory(os.environ) if needed else base

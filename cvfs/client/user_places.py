@@ -32,7 +32,7 @@ def cache_directory(environment: Mapping[str, str]) -> str:
     """
     wanted = list(_own(environment, "XDG_CACHE_HOME", ".cache"))
     for directory in wanted:
-        if _can_be_made(directory):
+        if can_be_made(directory):
             return directory
     for directory in _private(environment):
         if _is_private(directory):
@@ -59,7 +59,7 @@ def _private(environment: Mapping[str, str]) -> Iterator[str]:
             yield os.path.join(above, f"cvfs-{os.geteuid()}")
 
 
-def _can_be_made(directory: str) -> bool:
+def can_be_made(directory: str) -> bool:
     """Whether it can be written, or made where it is missing."""
     while not os.path.lexists(directory) and directory != "/":
         directory = os.path.dirname(directory)

@@ -37,9 +37,12 @@ class InUse(MountError):
 
 
 def may_mount() -> bool:
-    """Whether this process has the right to mount: that of root outside of a container."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        effective = next(line for line in file if line.startswith("CapEff:"))
+    """Whether this process has the right to mount: that of root outside of a container. Raises MountError without /proc."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            effective = next(line for line in file if line.startswith("CapEff:"))
+    except OSError as error:
+        raise MountError(f"/proc/self/status: {error.strerror}: mount /proc first") from error
     return bool(int(effective.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
 
 

@@ -50,7 +50,7 @@ def _unshare_as(uid: int, gid: int) -> None:
     try:
         _map_identity((uid, user), (gid, group))
     except OSError as error:
-        raise Refused(Step.IDENTITY, error.errno or 0) from error
+        raise Refused(Step.IDENTITY if user else Step.ROOT, error.errno or 0) from error
 
 
 def join(pid: int) -> None:

@@ -27,6 +27,7 @@ class Step(enum.Enum):
 
     USER_NAMESPACE = "make a user namespace"
     IDENTITY = "keep your user in a user namespace"
+    ROOT = "stay root in a user namespace"
     MOUNT_NAMESPACE = "make a mount namespace"
     DEVICE = "open /dev/fuse"
     MOUNT = "mount"
@@ -68,7 +69,10 @@ def _user_namespace(code: int, known: Machine) -> str:
     if code in (errno.ENOSPC, errno.EUSERS) and known.most == 0:
         return "user.max_user_namespaces is 0; as root: sysctl -w user.max_user_namespaces=15000"
     if code in (errno.ENOSPC, errno.EUSERS):
-        return f"too many, or too deep in each other (32 at most); user.max_user_namespaces is {known.most}"
+        return (
+            "too many, too deep in each other (32 at most), or none more where a sandbox allows none; "
+            f"user.max_user_namespaces is {known.most}"
+        )
     if code in (errno.EINVAL, errno.ENOSYS):
         return "this kernel has none (CONFIG_USER_NS)"
     if known.clone_forbidden:
@@ -82,6 +86,12 @@ def _identity(code: int, known: Machine) -> str:
     if code == errno.ENOENT:
         return "/proc is not mounted; mount it"
     return _policy(code, known)
+
+
+def _identity_of_root(code: int, known: Machine) -> str:
+    if code == errno.EPERM and not known.apparmor:
+        return "for root that takes the capability CAP_SETFCAP; be an ordinary user, or keep that capability"
+    return _identity(code, known)
 
 
 def _mounting(code: int, known: Machine) -> str:
@@ -122,6 +132,7 @@ def _device(code: int, known: Machine) -> str:
 _REMEDIES = {
     Step.USER_NAMESPACE: _user_namespace,
     Step.IDENTITY: _identity,
+    Step.ROOT: _identity_of_root,
     Step.MOUNT_NAMESPACE: _policy,
     Step.DEVICE: _device,
     Step.MOUNT: _mounting,

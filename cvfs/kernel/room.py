@@ -37,7 +37,8 @@ def make_room(places: Iterable[str]) -> None:
         try:
             _rebuild_root(inside, kinds) if above == "/" else _cover(above, inside, kinds)
         except OSError as error:
-            raise MountError(f"cannot make room for {above}/{inside[0]}: {error.strerror}") from error
+            place, advice = os.path.join(above, inside[0]), "make that directory first, or use another"
+            raise MountError(f"cannot make room for {place}: {error.strerror}: {advice}") from error
 
 
 def _is_there(place: str, kinds: Kinds) -> bool:

@@ -15,6 +15,15 @@ def test_refusals_name_the_place(tmp_path):
         mounts.mount("no-such-type", str(tmp_path / "no-such-type"), "no-such-type", 0, "")
 
 
+def test_without_proc(monkeypatch):
+    def missing(path, **_):
+        raise FileNotFoundError(2, "No such file or directory", path)
+
+    monkeypatch.setattr("builtins.open", missing)
+    with pytest.raises(MountError, match="No such file or directory: mount /proc first"):
+        mounts.may_mount()
+
+
 def test_a_process_that_is_gone():
     with pytest.raises(MountError, match="process 4194305, which keeps the mounts"):
         namespaces.join(2**22 + 1)

@@ -8,7 +8,7 @@ import pytest
 from cvfs.errors import MountError
 from cvfs.kernel.refusals import Machine, Refused, Step, explain, machine
 
-USER, IDENTITY, MOUNTS, DEVICE, MOUNT = Step
+USER, IDENTITY, ROOT, MOUNTS, DEVICE, MOUNT = Step
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ USER, IDENTITY, MOUNTS, DEVICE, MOUNT = Step
             USER,
             errno.ENOSPC,
             Machine(most=9),
-            "too many, or too deep in each other (32 at most); user.max_user_namespaces is 9",
+            "too many, too deep in each other (32 at most), or none more where a sandbox allows none; user.max_user_namespaces is 9",
         ),
         (USER, errno.EUSERS, Machine(most=9), "too deep"),
         (USER, errno.EINVAL, Machine(), "this kernel has none (CONFIG_USER_NS)"),
@@ -46,6 +46,9 @@ USER, IDENTITY, MOUNTS, DEVICE, MOUNT = Step
             "AppArmor forbids it; as root: sysctl -w kernel.apparmor_restrict",
         ),
         (IDENTITY, errno.ENOENT, Machine(), "/proc is not mounted"),
+        (ROOT, errno.EPERM, Machine(container=True), "takes the capability CAP_SETFCAP; be an ordinary user"),
+        (ROOT, errno.EPERM, Machine(apparmor=True), "AppArmor forbids it"),
+        (ROOT, errno.ENOENT, Machine(), "/proc is not mounted"),
         (IDENTITY, errno.EIO, Machine(apparmor=True), "Input/output error"),
         (MOUNTS, errno.EPERM, Machine(container=True), "the container forbids it"),
         (MOUNT, errno.EPERM, Machine(kernel=(4, 17)), "Linux 4.18 or newer is needed, this is 4.17"),

@@ -5,6 +5,7 @@ import os
 import pty
 import shlex
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -186,13 +187,14 @@ def test_what_is_beside_it_stays(user, place):
     [
         (("sh", "-c", "kill -TERM $$"), -signal.SIGTERM),
         (("no-such-command",), 127),
+        (("",), 127),
     ],
     ids=str,
 )
 def test_how_it_ends(user, words, status):
     done = user.run(*user.exec("--", *words))
     assert done.returncode == status
-    assert done.stderr == ("cvfs: no-such-command: no such command\n" if status == 127 else "")
+    assert done.stderr == (f"cvfs: {words[0] or repr('')}: no such command\n" if status == 127 else "")
     assert nothing_is_left(user)
 
 
@@ -230,6 +232,18 @@ def test_the_terminal(user):
         os.close(terminal)
         assert running.wait(60) == signal.SIGINT
     assert seen.count(b"got 2\r\n") == 1
+
+
+def test_interrupted_before_the_command_runs(user):
+    """It ends as the command would: a script that runs it ends, too."""
+    with contextlib.ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        url = "http://{}:{}/@fqrn@".format(*silent.getsockname())
+        running = stack.enter_context(user.start(*user.exec("-w", url, "true")))
+        silent.settimeout(60)
+        silent.accept()[0].close()
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == -signal.SIGINT
 
 
 def test_killed(user):

@@ -178,9 +178,11 @@ def test_without_root_the_users_own_tree_comes_first(tmp_path, monkeypatch):
     assert etc_directory() == str(tmp_path)
 
 
-def test_without_root_the_cache_lies_in_the_users_own_place(etc, tmp_path, monkeypatch):
-    monkeypatch.setattr(configuration_sources.os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(configuration_sources.os, "access", lambda path, _: path != "/var/lib/cvmfs")
+@pytest.mark.parametrize("user", [1000, 0])
+def test_where_the_machines_cache_cannot_be_written_it_lies_in_the_users_own_place(etc, tmp_path, monkeypatch, user):
+    """Also for the root of a user namespace, to whom the machine's files do not belong."""
+    monkeypatch.setattr(configuration_sources.os, "geteuid", lambda: user)
+    monkeypatch.setattr(configuration_sources.os, "access", lambda path, _: not path.startswith("/var/lib"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     append(etc, "default.local", "CVMFS_CACHE_BASE=/var/lib/cvmfs")
     assert settings_of(Sources(etc=str(etc)).configuration("tiny")).cache.directory == f"{tmp_path}/home/cvfs/shared"

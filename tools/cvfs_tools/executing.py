@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import sys
 from typing import Any
 
@@ -37,6 +38,9 @@ def execute(
     Who you are, where you are, the terminal and signals are as without it. The exit status is that of COMMAND; 127 if there is
     none of that name, 126 if it cannot be run.
     """
+    # Who interrupts it before the command runs sees it end as the command would.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     start_logging(debug=debug, file=logfile)
     options["etc"] = options["etc"] or etc_of_group()
     wanted = [

@@ -202,10 +202,11 @@ def _execute(command: Sequence[str], directory: str | None) -> NoReturn:
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(command[0], list(command))  # noqa: S606  # the user's own command, given as words
-    except FileNotFoundError as error:
-        raise Failed(f"{command[0]}: no such command", _NOT_FOUND) from error
-    except (OSError, ValueError) as error:
-        raise Failed(f"{command[0]}: {getattr(error, 'strerror', error)}", _NOT_EXECUTABLE) from error
+    except (FileNotFoundError, ValueError) as error:
+        # An empty word is no path for Python.
+        raise Failed(f"{command[0] or repr('')}: no such command", _NOT_FOUND) from error
+    except OSError as error:
+        raise Failed(f"{command[0]}: {error.strerror}", _NOT_EXECUTABLE) from error
 
 
 def _tell(channel: socket.socket, message: str, exit_status: int) -> None:

@@ -46,7 +46,7 @@ def run_apart(repositories: Sequence[Wanted], command: Sequence[str], *, require
         _signal_all(clients, signal.SIGTERM)
         _see_off(clients)
         raise
-    status = attend(inside.pid, lambda pid: _tell_of_death(clients, pid))
+    status = attend(inside.pid, lambda pid: _tell_of_death(clients, pid, mounted.namespace))
     # What the command left running goes on with its repositories: they end with the last one who is inside.
     if not _have_ended(clients, _SOON) and not is_inhabited(mounted.namespace):
         _see_off(clients)
@@ -93,9 +93,10 @@ def _for_inside(settings: Settings, mounted: Mounted) -> Settings:
     return replace(settings, view=view, mount=replace(settings.mount, watchdog=False, fuse_binding=FUSE_BINDINGS[0]))
 
 
-def _tell_of_death(clients: Clients, pid: int) -> None:
+def _tell_of_death(clients: Clients, pid: int, namespace: str) -> None:
     place = clients.pop(pid, None)
-    if place:
+    # A command that ends loses its mounts before it is known to have ended; what served them ends then, as it should.
+    if place and is_inhabited(namespace):
         log.warning("the process that serves %s has ended: run the command again", place)
 
 
