@@ -25,7 +25,8 @@ def build(project: Path, destination: Path, commit: str = "HEAD") -> list[Path]:
         _run(tree, epoch, "tools/release/pages.py", "generated")
         source = _hatchling(tree, epoch, "sdist", destination)
         with tarfile.open(source) as archive:
-            # We made it; and a filter is known from Python 3.11.4 on only.
+            # We made it. As an argument the filter is known from Python 3.11.4 on only, and later ones warn without it.
+            archive.extraction_filter = lambda member, _path: member
             archive.extractall(scratch)  # noqa: S202
         unpacked = Path(scratch) / source.name.removesuffix(".tar.gz")
         return [_hatchling(unpacked, epoch, "wheel", destination), source]
