@@ -242,7 +242,7 @@ def test_a_key_is_read_before_it_is_copied(setup, tiny, tmp_path):
     assert setup("-k", str(private)).exit_code != 0
 
 
-@pytest.mark.parametrize("words", [(), ("--systemd", "c.org"), ("--fstab", "c.org", "d.org"), ("d.org", "c.org")])
+@pytest.mark.parametrize("words", [(), ("--systemd", "c.org"), ("--fstab", "d.org", "e.org"), ("d.org", "c.org")])
 def test_names_alone_leave_what_was_said_of_them(setup, tiny, tmp_path, words):
     tree = tmp_path / "etc/cvmfs"
     (tree / "default.local").unlink()

@@ -142,12 +142,12 @@ def _site(
 
 
 def _is_configured(site: Site, root: str) -> bool:
-    """Whether nothing but names is said, which are listed there already: an earlier call said what else there is to say."""
+    """Whether nothing but names is said, and a list is there that may stay: an earlier call said what else there is to say."""
     if site != Site(site.repositories, keeps_list=site.keeps_list):
         return False
     common = _common(root)
-    listed, named = set(common.repositories() if common else ()), set(site.repositories)
-    return named <= listed if site.keeps_list else named == listed
+    listed = set(common.repositories() if common else ())
+    return bool(listed) if site.keeps_list else listed == set(site.repositories)
 
 
 def _key(path: str) -> bytes:
