@@ -1,7 +1,7 @@
 """A client that is there at once: mounts a memory file system at its place, says so, ends when that is unmounted.
 
 Its repository's name says how it behaves: `fails…` complains, `silent…` never says that it is ready, `slow…` waits for the file
-`<place>.go` beside the parent's directory.
+`<place>.go` beside the parent's directory, `twice…` is unmounted the first time before it says that it is ready, `never…` always.
 """
 
 import ctypes
@@ -29,6 +29,9 @@ def main(name: str, place: str) -> None:
         file.write("#!/bin/sh\necho ran\n")
     os.chmod(place + "/program", 0o755)
     os.symlink("program", place + "/link")
+    if name.startswith("never") or (name.startswith("twice") and not os.path.exists(os.path.dirname(place) + ".twice")):
+        open(os.path.dirname(place) + ".twice", "w").close()
+        libc.umount2(place.encode(), 0)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
         news.sendto(_READY, "\0" + os.environ["NOTIFY_SOCKET"][1:])
     _wait_unmounted(place.encode())

@@ -28,6 +28,7 @@ MOUNTED_WITHIN = 60.0
 REFUSED_FOR = 5.0
 """Seconds for which a repository that could not be mounted does not exist."""
 _ENDED_WITHIN = 5.0
+_ATTEMPTS = 3
 
 StartWords = Callable[[str], Sequence[str]]
 """The words that start the client of a repository in the foreground. Raises CvfsError if it cannot be mounted."""
@@ -106,8 +107,16 @@ class Keeper:
         return not mount_points.clean_dead_mount(place)
 
     def _mount(self, text: bytes, place: str) -> None:
-        if self._ending:
-            raise MountError("the parent mount is about to end")
+        """Mount it so that those who wait find it: who goes on and finds nothing hears of a stale handle."""
+        for _ in range(_ATTEMPTS):
+            if self._ending:
+                raise MountError("the parent mount is about to end")
+            self._start_client(text, place)
+            if find_mount(place) is not None:
+                return
+        raise MountError("somebody unmounts it as soon as it is mounted")
+
+    def _start_client(self, text: bytes, place: str) -> None:
         fqrn = os.fsdecode(text)
         client = Client(fqrn, self._words(fqrn))
         with client.start() as news:

@@ -253,6 +253,14 @@ def test_what_an_administrator_unmounts_comes_back(parent):
     assert Path(parent.path(name, "program")).read_bytes()
 
 
+def test_what_is_unmounted_before_it_is_used_is_mounted_again(parent):
+    """Nobody hears of it; only when it does not end nothing is there."""
+    assert sorted(os.listdir(parent.path("twice.example.org"))) == ["link", "program"]
+    with pytest.raises(FileNotFoundError):
+        os.listdir(parent.path("never.example.org"))
+    assert "as soon as it is mounted" in parent.said("never.example.org is not mounted")
+
+
 def test_what_lies_idle_goes_and_what_is_used_stays(start):
     parent = start(idle=0.2)
     idle, used = next(names), next(names)
