@@ -94,6 +94,14 @@ class CatalogTree:
         except FormatError:
             return self._renewed(branch, wait=wait).listing(path)
 
+    def entry(self, directory: bytes, name: bytes, *, wait: bool = True) -> DirectoryEntry | None:
+        """The row that the listing of a directory has for a name, without reading the others."""
+        branch, path = self._descend(directory, wait=wait), directory + b"/" + name
+        try:
+            return self._catalog(branch, wait=wait).find(path)
+        except FormatError:
+            return self._renewed(branch, wait=wait).find(path)
+
     def chunks(self, path: bytes, *, wait: bool = True) -> list[Chunk]:
         """The pieces of a chunked file in order."""
         branch = self._descend(path, wait=wait)

@@ -67,6 +67,15 @@ class SnapshotTree(CatalogTree):
         tag, rest = self._split(path, wait=wait)
         return self._tree(tag).listing(rest, wait=wait)
 
+    def entry(self, directory: bytes, name: bytes, *, wait: bool = True) -> DirectoryEntry | None:
+        """See `CatalogTree.entry`."""
+        if directory in (b"", HIDDEN, SNAPSHOTS):
+            return next((row for row in self.listing(directory, wait=wait) if row.name == name), None)
+        if not self._is_inside(directory, wait=wait):
+            return super().entry(directory, name, wait=wait)
+        tag, rest = self._split(directory, wait=wait)
+        return self._tree(tag).entry(rest, name, wait=wait)
+
     def chunks(self, path: bytes, *, wait: bool = True) -> list[Chunk]:
         """See `CatalogTree.chunks`."""
         if not self._is_inside(path, wait=wait):

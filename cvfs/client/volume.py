@@ -63,7 +63,8 @@ class Volume:
             return self._lookup_dots(node, name, wait=wait)
         while True:
             shown = self._shown
-            entry = self._directory(shown, node, wait=wait).get(name)
+            _check_directory(node)
+            entry = shown.entry(node.path, name, wait=wait)
             if entry is None and shown is self._shown:
                 raise NotFound(f"{node.path.decode(errors='replace')}: no {name.decode(errors='replace')} in it")
             found = self._give_number(shown, node.path, entry, wait=wait) if entry else None
@@ -325,8 +326,7 @@ class Volume:
         return self._inodes.at(self._key(self._shown, difference.path, difference.old))
 
     def _directory(self, shown: Directories, node: Node, *, wait: bool) -> Directory:
-        if not node.is_directory:
-            raise NotADirectory(f"{node.path.decode(errors='replace')}: not a directory")
+        _check_directory(node)
         return shown.read(node.path, wait=wait)
 
     def _assign(self, shown: Directories, parent: bytes, entry: DirectoryEntry, numbers: Mapping[Key, int]) -> Node:
@@ -373,3 +373,8 @@ def keeps_number(old: DirectoryEntry | None, new: DirectoryEntry | None) -> bool
     if old.is_chunked or new.is_chunked:
         return False
     return (old.size, old.digest, old.symlink) == (new.size, new.digest, new.symlink)
+
+
+def _check_directory(node: Node) -> None:
+    if not node.is_directory:
+        raise NotADirectory(f"{node.path.decode(errors='replace')}: not a directory")

@@ -64,6 +64,17 @@ def walk(tree: CatalogTree, path: bytes = b""):
             yield below, entry
 
 
+def test_an_entry_by_itself_is_that_of_the_listing(published):
+    """Also where a nested catalog begins, whether that is open or not."""
+    tree = published("tiny.example.org", "s5")
+    directories = [path for path, entry in walk(tree) if entry.is_directory]
+    for path in directories:
+        assert {row.name: tree.entry(path, row.name) for row in tree.listing(path)} == {
+            row.name: row for row in tree.listing(path)
+        }
+        assert tree.entry(path, b"no such name") is None
+
+
 @pytest.mark.parametrize("tag", ["s1", "s2", "s3", "s4", "s5"])
 @pytest.mark.parametrize("fqrn", FQRNS)
 def test_the_tree_is_what_the_original_client_showed(fixture_repository, published, fqrn, tag):

@@ -39,6 +39,14 @@ def test_the_directory_is_found_but_not_listed(repository):
     assert names(repository.listing("/.cvmfs/snapshots")) >= {tag.encode() for tag in TAGS}
 
 
+def test_an_entry_by_itself_is_that_of_the_listing(repository):
+    tree = repository.tree
+    for path in (b"", b"/files", b"/.cvmfs", SNAPSHOTS, SNAPSHOTS + b"/s5", SNAPSHOTS + b"/s5/files"):
+        for row in tree.listing(path):
+            assert tree.entry(path, row.name) == row
+        assert tree.entry(path, b"no such name") is None
+
+
 @pytest.mark.parametrize("tag", TAGS)
 def test_a_tag_shows_the_tree_of_its_revision(repository, tiny, tag):
     place = SNAPSHOTS + b"/" + tag.encode()

@@ -664,11 +664,29 @@ def test_directories_in_memory_are_bounded_by_their_entries(opened, tiny):
     paths = [path for path, entry in repository.walk() if entry.is_directory]
     for path in paths:
         bounded.read(path, wait=True)
-    assert bounded._count == sum(map(len, bounded._held.values()))
-    assert bounded._count <= 100 or len(bounded._held) == 1
+    assert bounded._count == sum(map(len, bounded._held.values())) <= 100
     largest = max(paths, key=lambda path: len(repository.listing(path)))
     assert len(bounded.read(largest, wait=True)) > 100
-    assert list(bounded._held) == [largest]
+    assert bounded._largest[0] == largest
+    assert largest not in bounded._held
+
+
+def test_looking_into_several_directories_in_turn_reads_each_once(opened, tiny, monkeypatch):
+    """However many entries they have: who looks for each of 100,000 would wait for ever."""
+    repository = opened(tiny)
+    directories_of = {path: repository.tree.listing(path) for path, entry in repository.walk() if entry.is_directory}
+    chosen = sorted(directories_of, key=lambda path: len(directories_of[path]))[-3:]
+    bounded = Directories(repository, limit=1)
+    listed, listing = [], repository.tree.listing
+    monkeypatch.setattr(
+        repository.tree, "listing", lambda path, *, wait: listed.append(path) or listing(path, wait=wait)
+    )
+    for place in range(min(len(directories_of[path]) for path in chosen)):
+        for path in chosen:
+            row = directories_of[path][place]
+            assert bounded.entry(path, row.name, wait=True) == row
+            assert bounded.entry(path, b"no such name", wait=True) is None
+    assert sorted(listed) == sorted(chosen)
 
 
 def test_the_default_bound_holds_the_largest_directory_of_a_fixture():
