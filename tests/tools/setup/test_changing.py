@@ -186,6 +186,27 @@ def test_lines_that_others_wrote_between_stay(root):
     assert (root / "etc/fstab").read_bytes() == FSTAB + b"c /c x\n"
 
 
+@pytest.mark.parametrize(
+    ("before", "added", "after"),
+    [
+        (b"first\nlast", b"", b"first\nlast"),
+        (b"first\nlast", b"c /c x\n", b"first\nlast\nc /c x\n"),
+        (b"", b"", b""),
+        (b"\n", b"", b"\n"),
+        (b"last\n\n", b"", b"last\n\n"),
+    ],
+)
+def test_the_end_of_a_file_comes_back(root, before, added, after):
+    """Many files end without a line end; it is added for our lines only."""
+    fstab = root / "etc/fstab"
+    fstab.write_bytes(before)
+    for _ in range(2):
+        set_up(root, section(LINES))
+    fstab.write_bytes(fstab.read_bytes() + added)
+    remove(root)
+    assert fstab.read_bytes() == after
+
+
 def test_a_file_made_for_lines_goes_with_them_unless_others_write_there(root):
     new = Lines("/etc/cvmfs/default.local", (b"A=1",))
     set_up(root, section(new))
@@ -336,11 +357,11 @@ SECTIONS = st.builds(
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(SECTIONS, max_size=4))
-def test_whatever_was_set_up_is_taken_back_whole(tmp_path_factory, sections):
+@given(st.lists(SECTIONS, max_size=4), st.sampled_from([FSTAB, FSTAB.removesuffix(b"\n"), b""]))
+def test_whatever_was_set_up_is_taken_back_whole(tmp_path_factory, sections, fstab):
     root = tmp_path_factory.mktemp("any")
     (root / "etc").mkdir()
-    (root / "etc/fstab").write_bytes(FSTAB)
+    (root / "etc/fstab").write_bytes(fstab)
     before = tree(root)
     for one in sections:
         set_up(root, one)

@@ -50,7 +50,8 @@ def _clear(draft: Draft, directory: str) -> None:
 def _lines_removed(draft: Draft, one: Done, present: Node) -> bool:
     if not isinstance(present, Regular):
         return False
-    content = text_lines.without_lines(present.content, one.lines)
+    ending = one.before.content if isinstance(one.before, Regular) else b""
+    content = text_lines.without_lines(present.content, one.lines, ending)
     gone = one.before is None and not content
     draft.put(one.place, None if gone else Regular(content, present.mode, present.owner))
     return True
@@ -119,4 +120,5 @@ def _add_lines(draft: Draft, step: Lines, *, force: bool) -> Iterator[Done]:
         )
     draft.put(step.place, Regular(text_lines.with_lines(content, step.lines, step.against), mode, owner))
     # What others wrote there is not remembered: it may be secret, and is not needed.
-    yield Done(step.place, Regular(b"", mode) if present else None, None, missing)
+    before = Regular(text_lines.missing_ending(content), mode) if present else None
+    yield Done(step.place, before, None, missing)

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -13,7 +13,7 @@ from cvfs.client.configuration_sources import Sources
 from cvfs.client.local_file import read_local
 from cvfs.client.settings.places import STANDARD_ETC
 from cvfs.client.settings.tree import DEFAULT_MOUNT_DIR, Configuration
-from cvfs.errors import UsageError
+from cvfs.errors import FormatError, UsageError
 from cvfs.format.fqrn import check_fqrn
 from cvfs.format.signature import load_public_key
 from cvfs_tools.running import write_line
@@ -65,6 +65,7 @@ def setup(
     Done as often as you like: the last call counts. All of it is remembered, and --remove takes it back.
     """
     names = tuple(check_fqrn(name) for name in repositories)
+    _refuse_nothings(options)
     if options["mount_dir"]:
         options["mount_dir"] = _nameable(options["mount_dir"])
     if cloud_init:
@@ -83,6 +84,15 @@ def setup(
     _perform(made, outcome)
     if not remove and is_this_machine(options["root"]):
         _warn_of_others(programs.words("cvfs", options["directory"]))
+
+
+def _refuse_nothings(options: Mapping[str, Any]) -> None:
+    """What a script's empty variable says would be passed over in silence."""
+    for flag, name in (("-p", "proxy"), ("-w", "url"), ("--mount-dir", "mount_dir"), ("--bin", "directory")):
+        if options[name] == "":
+            raise UsageError(f"{flag}: nothing is said, leave it out")
+    if options["directory"] and not os.path.isabs(options["directory"]):
+        raise UsageError(f"--bin {options['directory']}: units and links need an absolute path")
 
 
 def _refuse_without_root(root: str) -> None:
@@ -152,7 +162,10 @@ def _is_configured(site: Site, root: str) -> bool:
 
 def _key(path: str) -> bytes:
     text = read_local(path, _LARGEST_KEY)
-    load_public_key(text)
+    try:
+        load_public_key(text)
+    except FormatError as error:
+        raise UsageError(f"{path}: {error}") from error
     if not path.endswith(".pub"):
         raise UsageError(f"{path}: clients read keys from files whose names end in .pub: rename it")
     return text

@@ -19,7 +19,7 @@ _LARGEST = 16 * 2**20
 class Done:
     """What was done at a place: `after` was put there in place of `before`; or these `lines` were added to a file.
 
-    For lines, `before` is None if the file was made for them, and otherwise says nothing of what is in it.
+    For lines, `before` is None if the file was made for them, and otherwise tells only what end its last line lacked.
     """
 
     place: str

@@ -27,9 +27,16 @@ def with_lines(content: bytes, lines: Iterable[bytes], against: bytes | None = N
     return _join([*kept, *missing(content, lines)])
 
 
-def without_lines(content: bytes, lines: Iterable[bytes]) -> bytes:
-    """Our lines gone, those that were put aside back in their places."""
-    return _join([line.removeprefix(ASIDE) for line in _split(content) if line not in lines])
+def without_lines(content: bytes, lines: Iterable[bytes], ending: bytes = b"") -> bytes:
+    """Our lines gone, those that were put aside back in their places; and, if ours are the last, the end of the line before."""
+    found = _split(content)
+    rest = _join([line.removeprefix(ASIDE) for line in found if line not in lines])
+    return rest.removesuffix(ending) if found and found[-1] in lines else rest
+
+
+def missing_ending(content: bytes) -> bytes:
+    """What the last line lacks before others can follow."""
+    return b"" if content.endswith(b"\n") or not content else b"\n"
 
 
 def _split(content: bytes) -> list[bytes]:
