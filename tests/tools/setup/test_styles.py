@@ -8,8 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from cvfs import interpreter
+from cvfs.errors import Locked
 from cvfs_tools.cvfs_command import main
 from cvfs_tools.setup import autofs, fstab, programs, site_files, units
+from cvfs_tools.setup.performing import alone
 from cvfs_tools.setup.plan import Directory, File, Lines, Link
 from cvfs_tools.setup.site_files import Site
 
@@ -233,6 +235,16 @@ def test_a_dry_run_of_the_verb(setup, tmp_path):
     assert "        +CVMFS_HTTP_PROXY=http://squid:3128" in done.output
     assert "        +#cvfs setup# CVMFS_REPOSITORIES=a.org,b.org" in done.output
     assert [path.name for path in tmp_path.iterdir()] == ["etc"]
+
+
+def test_one_at_a_time(setup, tmp_path):
+    """What another one does meanwhile is no part of the plan."""
+    with alone(str(tmp_path)):
+        done = setup("c.org", "--force")
+        assert (done.exit_code, "another cvfs setup is at work" in done.output) == (Locked.exit_status, True)
+        assert [path.name for path in tmp_path.iterdir()] == ["etc"]
+        assert setup("c.org", "--force", "--dry-run").exit_code == 0
+    assert setup("c.org", "--force").exit_code == 0
 
 
 def test_a_key_is_read_before_it_is_copied(setup, tiny, tmp_path):

@@ -1,5 +1,6 @@
 """The verb `cvfs setup`: options into a plan, the plan shown or carried out."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -19,7 +20,7 @@ from cvfs.format.signature import load_public_key
 from cvfs_tools.running import write_line
 from cvfs_tools.setup import autofs, fstab, programs, units
 from cvfs_tools.setup.contextualising import cloud_init_options, document, refuse_without_document
-from cvfs_tools.setup.performing import Outcome, SetUp, is_this_machine
+from cvfs_tools.setup.performing import Outcome, SetUp, alone, is_this_machine
 from cvfs_tools.setup.plan import MOUNTS, Section, joined
 from cvfs_tools.setup.showing import shown, summary
 from cvfs_tools.setup.site_files import Site, site_files
@@ -76,12 +77,13 @@ def setup(
     if not dry_run:
         _refuse_without_root(options["root"])
     made = SetUp(options["root"], force=options["force"])
-    outcome = made.plan_removal() if remove else made.plan(_sections(style, names, **options), start=not no_start)
-    if dry_run:
-        for line in shown(outcome):
-            write_line(line)
-        return
-    _perform(made, outcome)
+    with contextlib.nullcontext() if dry_run else alone(options["root"]):
+        outcome = made.plan_removal() if remove else made.plan(_sections(style, names, **options), start=not no_start)
+        if dry_run:
+            for line in shown(outcome):
+                write_line(line)
+            return
+        _perform(made, outcome)
     if not remove and is_this_machine(options["root"]):
         _warn_of_others(programs.words("cvfs", options["directory"]))
 

@@ -1,11 +1,13 @@
 """A set-up carried out: planned against what is there, remembered, done, and its commands run."""
 
+import contextlib
+import fcntl
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from cvfs.errors import UsageError
+from cvfs.errors import Locked, UsageError
 from cvfs_tools.setup.changing import clear_directories, replace, take_back
 from cvfs_tools.setup.draft import Change, Draft
 from cvfs_tools.setup.plan import Command, Section
@@ -100,6 +102,27 @@ class SetUp:
         if command[0] == "systemctl" and not os.path.isdir(_SYSTEMD):
             return "no systemd is running"
         return ""
+
+
+@contextlib.contextmanager
+def alone(root: str) -> Iterator[None]:
+    """Nobody else sets this machine up meanwhile: what is planned would not be what is found. Raises Locked, UsageError."""
+    try:
+        top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"{root}: {error.strerror}: name the directory of a machine's files") from error
+    try:
+        _lock(top, root)
+        yield
+    finally:
+        os.close(top)
+
+
+def _lock(descriptor: int, root: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Locked(f"{root}: another cvfs setup is at work there: wait for it, and set up again") from error
 
 
 def is_this_machine(root: str) -> bool:
