@@ -86,10 +86,11 @@ class History:
     @classmethod
     def parse(cls, data: bytes) -> "History":
         """The tag database in `data`, the content of an object. Raises FormatError."""
-        with tempfile.NamedTemporaryFile(prefix="cvfs-tags-") as file:
+        # Without a name: a process that is killed leaves nothing behind.
+        with tempfile.TemporaryFile() as file:
             file.write(data)
             file.flush()
-            return cls.read(file.name)
+            return cls.read(f"/proc/self/fd/{file.fileno()}")
 
     def serialise(self) -> bytes:
         """The content of the object to be stored, in the newest schema revision."""

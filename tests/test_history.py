@@ -457,3 +457,11 @@ def test_branches_in_a_circle_do_not_hold_up():
     circle = (Branch("", None, 0), Branch("a", "b", 1), Branch("b", "a", 1), Branch("c", "a", 2))
     history = History(FQRN, (tag("one", 1), tag("two", 2, branch="c")), circle)
     assert history.without_idle_branches().branches == (Branch("", None, 0), Branch("c", "", 2))
+
+
+def test_a_process_that_is_killed_while_it_reads_leaves_no_file(published, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    read, left = History.read, []
+    monkeypatch.setattr(History, "read", lambda path: (left.extend(tmp_path.iterdir()), read(path))[1])
+    assert History.parse(published[0]).tags
+    assert left == []
