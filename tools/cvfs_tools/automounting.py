@@ -1,5 +1,6 @@
 """cvfs automount: the parent mount, in which repositories are mounted on first access; by itself it mounts none."""
 
+import functools
 import logging
 import os
 import time
@@ -13,8 +14,8 @@ from cvfs.client.observe.syslog import Syslog
 from cvfs.client.parent.clients import Client
 from cvfs.client.parent.keeper import Where
 from cvfs.client.parent.parent import run
+from cvfs.client.readiness import tell_ready
 from cvfs_tools.mounts import mount_directory
-from cvfs_tools.readiness import tell_ready
 from cvfs_tools.repository_options import etc_of_group, settings, sources
 
 _READY_WITHIN = 60.0
@@ -54,7 +55,11 @@ def automount(
         return
     _start_logging(logfile, debug=debug)
     where = Where(place, idle_time(sources(options).common()) if timeout is None else timeout)
-    run(where, _words(place, options, given), _detach(logfile) if detached else tell_ready)
+    run(
+        where,
+        _words(place, options, given),
+        _detach(logfile) if detached else functools.partial(tell_ready, os.environ),
+    )
 
 
 def _cvfs() -> list[str]:
@@ -92,7 +97,7 @@ def _detach(logfile: str | None) -> Callable[[], None]:
     """To be called when all is well: who started us hears it, and from here on nobody listens at the terminal."""
 
     def detach() -> None:
-        tell_ready()
+        tell_ready(os.environ)
         if not logfile:
             logging.getLogger().handlers[:] = [Syslog("cvfs automount")]
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -8,13 +8,13 @@ import click
 
 from cvfs.client.background import mount_in_background
 from cvfs.client.process import mount_in_foreground
+from cvfs.client.readiness import tell_ready
 from cvfs.client.settings.mount import FUSE_BINDINGS
 from cvfs.errors import CvfsError, MountError
 from cvfs.fuse import mount_points
 from cvfs.kernel import mount_table
 from cvfs.kernel.namespaces import separate_as_root
 from cvfs_tools.mounts import place_of, running_mounts
-from cvfs_tools.readiness import tell_ready
 from cvfs_tools.repository_options import etc_of_group, repository_options, settings
 from cvfs_tools.running import start_logging
 
@@ -57,7 +57,8 @@ def mount(
     # Asked of the mount table: a mount whose server died or hangs is not looked into.
     if not mountpoint and mount_table.find_mount(place) is None:
         _make_default_place(place)
-    start = functools.partial(mount_in_foreground, on_ready=tell_ready) if foreground else mount_in_background
+    in_foreground = functools.partial(mount_in_foreground, on_ready=lambda: tell_ready(os.environ))
+    start = in_foreground if foreground else mount_in_background
     start(chosen, place, allow_other=allow_other, reread=lambda: settings(repository, **options))
 
 

@@ -9,10 +9,10 @@ import re
 import subprocess
 import time
 
+from cvfs.client.readiness import VARIABLE, Readiness
 from cvfs.errors import MountError, StoreFull
 from cvfs.hashes import ContentHash
 from cvfs.interpreter import python
-from cvfs.kernel.mount_table import find_mount
 from cvfs_server.settings import RepositorySettings
 from cvfs_server.site import Site
 from cvfs_server.state import make_directory, no_link, read_state, write_state
@@ -21,7 +21,6 @@ from cvfs_server.transaction.layout import Layout
 _PREFIXES = ("CVMFS_", "CVFS_")
 _READY_WITHIN = 60.0
 _KILLED_WITHIN = 10.0
-_PAUSE = 0.02
 _MAX_COMPLAINT = 2000
 _MAX_COMMAND = 2**16
 _QUOTA_MB = 4000
@@ -40,20 +39,20 @@ def start_client(site: Site, settings: RepositorySettings, layout: Layout, root:
     mount = ("mount", *(("--apart",) if apart else ()), layout.fqrn, layout.lower, "-f", "-o", files)
     # Whatever the user's environment says is meant for mounts of his own.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}
-    with open(layout.client_log, "w+b", opener=no_link) as log:
-        try:
+    try:
+        with open(layout.client_log, "wb", opener=no_link) as log, Readiness.listen() as news:
             process = subprocess.Popen(
                 [*python("cvfs_tools.cvfs_command"), *mount],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=environment | {VARIABLE: news.address},
                 cwd="/",
                 start_new_session=True,
             )
-        except OSError as error:
-            raise MountError(f"cannot start the client of {layout.fqrn}: {error.strerror}") from error
-        _await(process, layout)
+            _await(process, news, layout)
+    except OSError as error:
+        raise MountError(f"cannot start the client of {layout.fqrn}: {error.strerror}") from error
     # It is nobody's child as soon as this process ends.
     process.returncode = 0
     return process.pid
@@ -75,13 +74,13 @@ def is_client(pid: int, layout: Layout) -> bool:
         return False
 
 
-def _await(process: "subprocess.Popen[bytes]", layout: Layout) -> None:
-    deadline = time.monotonic() + _READY_WITHIN
-    while process.poll() is None and time.monotonic() < deadline:
-        place = find_mount(layout.lower, process.pid)
-        if place and place.type.startswith("fuse"):
+def _await(process: "subprocess.Popen[bytes]", news: Readiness, layout: Layout) -> None:
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        if news.wait(descriptor, time.monotonic() + _READY_WITHIN):
             return
-        time.sleep(_PAUSE)
+    finally:
+        os.close(descriptor)
     if process.poll() is None:
         process.kill()
         process.wait(_KILLED_WITHIN)
