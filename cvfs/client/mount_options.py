@@ -14,5 +14,6 @@ def mount_options(settings: Settings, owner: tuple[int, int] | None, *, allow_ot
         default_permissions=settings.view.check_permissions,
         owner=owner,
         suid=settings.view.suid,
+        executable=settings.view.executable,
         read_write=settings.view.read_write,
     )

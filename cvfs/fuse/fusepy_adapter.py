@@ -129,6 +129,7 @@ class FusepySession:
             "attr_timeout": attribute,
             "max_background": self._settings.max_background,
             **({"suid": True, "dev": True} if self._options.suid else {}),
+            **({} if self._options.executable else {"noexec": True}),
             **flags,
         }
 

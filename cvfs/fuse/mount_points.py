@@ -44,7 +44,8 @@ class MountOptions:
     """How a mount appears and who may enter. `source` is what df(1) shows, `max_read` bytes (0: the kernel's limit).
 
     `owner`, user and group, is whose mount it is, if not the caller's: only root says so. `suid` lets set-user-id programs
-    and device files work, which root alone can allow; with `read_write` it is the server that refuses writing.
+    and device files work, which root alone can allow; if it is not `executable`, no program there can be run; with
+    `read_write` it is the server that refuses writing.
     `subtype` tells mounts of repositories from others of ours in the mount table.
 
     Raises MountError for a source that the option syntax of mount(2) and fusermount cannot hold.
@@ -56,6 +57,7 @@ class MountOptions:
     max_read: int = 0
     owner: tuple[int, int] | None = None
     suid: bool = False
+    executable: bool = True
     read_write: bool = False
     subtype: str = SUBTYPE
 
@@ -70,7 +72,9 @@ class MountOptions:
 
     def bits(self) -> int:
         """The options that mount(2) takes as bits."""
-        return (0 if self.read_write else mounts.MS_RDONLY) | (0 if self.suid else mounts.MS_NOSUID | mounts.MS_NODEV)
+        writing = 0 if self.read_write else mounts.MS_RDONLY
+        running = 0 if self.executable else mounts.MS_NOEXEC
+        return writing | running | (0 if self.suid else mounts.MS_NOSUID | mounts.MS_NODEV)
 
 
 def mount(mountpoint: str | bytes, options: MountOptions) -> int:
@@ -113,6 +117,7 @@ def mount_fusermount(mountpoint: str | bytes, options: MountOptions) -> int:
         "rw" if options.read_write else "ro",
         "nosuid",
         "nodev",
+        *(() if options.executable else ("noexec",)),
         *options.flags(),
     ]
     ours, theirs = socket.socketpair()

@@ -117,6 +117,7 @@ def test_defaults_are_those_of_the_original():
         ("CVMFS_NFS_INTERLEAVED_INODES", "1%4", "view.export.residue", 1),
         ("CVMFS_NFS_INTERLEAVED_INODES", "1%4", "view.export.modulus", 4),
         ("CVMFS_SUID", "yes", "view.suid", True),
+        ("CVFS_NOEXEC", "yes", "view.executable", False),
         ("CVMFS_MOUNT_RW", "yes", "view.read_write", True),
         ("CVMFS_MOUNT_RW", "yes", "view.open_messages", True),
         ("CVMFS_CACHE_SYMLINKS", "no", "view.cache_symlinks", False),

@@ -133,7 +133,13 @@ def test_writing_to_what_is_gone_says_so(pair):
 
 @pytest.mark.parametrize(
     ("changes", "bits"),
-    [({}, 1 | 2 | 4), ({"suid": True}, 1), ({"read_write": True}, 2 | 4), ({"suid": True, "read_write": True}, 0)],
+    [
+        ({}, 1 | 2 | 4),
+        ({"executable": False}, 1 | 2 | 4 | 8),
+        ({"suid": True}, 1),
+        ({"read_write": True}, 2 | 4),
+        ({"suid": True, "read_write": True}, 0),
+    ],
 )
 def test_options_that_are_bits(changes, bits):
     """Read-only, no set-user-id programs, no devices: unless asked for."""

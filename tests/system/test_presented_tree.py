@@ -110,8 +110,9 @@ def test_writing_is_refused_at_once(mounted):
 
 @pytest.mark.parametrize(("suid", "flags"), [("no", os.ST_NOSUID | os.ST_NODEV), ("yes", 0)])
 def test_set_user_id_programs_and_devices_work_on_request_only(mounted, suid, flags):
-    one = mounted(CVMFS_SUID=suid)
+    one = mounted(CVMFS_SUID=suid, CVFS_NOEXEC=suid)
     shown = os.statvfs(one.mountpoint).f_flag
+    assert bool(shown & os.ST_NOEXEC) is (suid == "yes")
     assert shown & (os.ST_NOSUID | os.ST_NODEV) == flags
     assert shown & os.ST_RDONLY
 

@@ -17,6 +17,7 @@ from cvfs.client.settings.script import Value
 from cvfs.client.settings.tree import Configuration, Copy
 from cvfs_tools import configuration_checks
 from cvfs_tools.cvfs_command import main
+from cvfs_tools.repository_options import sources
 from cvfs_tools.server_checks import Way, unreachable_ways, ways
 
 FQRN = "tiny.example.org"
@@ -159,6 +160,15 @@ def test_the_environment_wins_over_files_and_options_over_both(etc, monkeypatch)
     chosen = settings_of(Sources({"CVMFS_TIMEOUT_DIRECT": "7"}, etc=str(etc)).configuration("tiny"))
     network = chosen.network
     assert (network.timeout, network.timeout_direct, network.max_retries) == (6, 7, 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "executable"), [("nosuid", True), ("ro,noexec", False), ("noexec,exec", True), ("exec,noexec", False)]
+)
+def test_a_mount_option_that_forbids_programs_is_obeyed(words, executable, etc):
+    """The last word counts, as with mount(8)."""
+    chosen = sources(options=(words,), etc=str(etc)).configuration("tiny")
+    assert settings_of(chosen).view.executable is executable
 
 
 def test_the_places_of_the_commands_are_no_parameters(etc, monkeypatch):

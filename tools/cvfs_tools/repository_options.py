@@ -38,7 +38,7 @@ _NAMES = {
 }
 # Options of mount(8) and fstab that ask for nothing beyond what every mount of cvfs does.
 _MOUNT_WORDS = frozenset(
-    ("ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "auto", "noauto", "user", "users", "nouser")
+    ("ro", "rw", "suid", "nosuid", "dev", "nodev", "auto", "noauto", "user", "users", "nouser")
 ) | {
     "_netdev",
     "nofail",
@@ -61,7 +61,13 @@ _MOUNT_WORDS = frozenset(
     "comment",
 }
 # Mount options of the original and what they mean as parameters.
-_SWITCHES = {"disable_watchdog": ("CVFS_WATCHDOG", "no"), "cvmfs_suid": ("CVMFS_SUID", "yes")}
+# `users` of a line of fstab says noexec, too, unless exec comes after it: mount(8) passes on what holds.
+_SWITCHES = {
+    "disable_watchdog": ("CVFS_WATCHDOG", "no"),
+    "cvmfs_suid": ("CVMFS_SUID", "yes"),
+    "noexec": ("CVFS_NOEXEC", "yes"),
+    "exec": ("CVFS_NOEXEC", "no"),
+}
 _RENAMED = {"log": "CVFS_LOG", "uid": "CVFS_UID", "gid": "CVFS_GID", "fuse_binding": "CVFS_FUSE_BINDING"}
 
 

@@ -91,6 +91,7 @@ class ViewSettings:
     export: ExportSettings = ExportSettings()
     check_permissions: bool = True
     suid: bool = False
+    executable: bool = True
     posix_acl: bool = False
     open_messages: bool = False
     read_write: bool = False
@@ -113,6 +114,7 @@ class ViewSettings:
             export=ExportSettings.of(get),
             check_permissions=get.flag("CVMFS_CHECK_PERMISSIONS", default=True),
             suid=get.flag("CVMFS_SUID", default=False),
+            executable=not get.flag("CVFS_NOEXEC", default=False),
             posix_acl=get.flag("CVMFS_ENFORCE_ACLS", default=False),
             # Who may open for writing has to be told at once that he may not write.
             open_messages=get.flag("CVFS_OPEN_MESSAGES", default=False) or read_write,
