@@ -5,9 +5,12 @@ import ctypes
 import os
 import select
 import signal
+import time
 
 _PR_SET_PDEATHSIG = 1
 _KILLED_WITHIN = 5.0
+_PAUSE = 0.02
+_ENDED = (b"Z", b"X")
 
 
 def has_ended(pid: int, within: float) -> bool:
@@ -16,10 +19,31 @@ def has_ended(pid: int, within: float) -> bool:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
+    except OSError:
+        # Linux before 5.3, or a sandbox that does not know the call.
+        return _has_vanished(pid, within)
     try:
         return bool(select.select([descriptor], [], [], within)[0])
     finally:
         os.close(descriptor)
+
+
+def _has_vanished(pid: int, within: float) -> bool:
+    deadline = time.monotonic() + within
+    while _lives(pid):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_PAUSE)
+    return True
+
+
+def _lives(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # A command's name may hold anything, brackets too.
+            return file.read().rpartition(b")")[2].split()[0] not in _ENDED
+    except OSError:
+        return False
 
 
 def see_off(pid: int, within: float) -> None:

@@ -1,5 +1,6 @@
 """Processes that end by themselves, that have to be ended, and that end with their parent."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,17 @@ from cvfs.kernel.processes import has_ended, see_off
 
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
 NO_PROCESS = 2**22 + 1
+
+
+@pytest.fixture(params=["descriptors", "none"], autouse=True)
+def descriptors(request, monkeypatch):
+    """Older kernels, and some sandboxes, have no descriptors of processes."""
+
+    def refuse(_pid):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    if request.param == "none":
+        monkeypatch.setattr(os, "pidfd_open", refuse)
 
 
 @pytest.fixture
