@@ -460,8 +460,9 @@ def test_branches_in_a_circle_do_not_hold_up():
 
 
 def test_a_process_that_is_killed_while_it_reads_leaves_no_file(published, monkeypatch, tmp_path):
+    _, data = published
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     read, left = History.read, []
     monkeypatch.setattr(History, "read", lambda path: (left.extend(tmp_path.iterdir()), read(path))[1])
-    assert History.parse(published[0]).tags
+    assert History.parse(data).tags
     assert left == []
