@@ -6,14 +6,17 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Self
+
+from cvfs.kernel.processes import has_ended
 
 VARIABLE = "NOTIFY_SOCKET"
 """The variable by which a process hears where somebody wants to know."""
 
 _READY = b"READY=1"
 _LONGEST = 4096
+_PAUSE = 0.05
 _CREDENTIALS = struct.Struct("=iII")
 
 
@@ -43,20 +46,22 @@ class Readiness:
     def __exit__(self, *_: object) -> None:
         self._news.close()
 
-    def wait(self, process: int, deadline: float) -> bool:
+    def wait(self, pid: int, deadline: float) -> bool:
         """Wait until it is said, at most until `deadline` of the monotonic clock; False if it was not in time.
 
-        Nor is it waited for if the process, given by its descriptor (pidfd_open(2)), has ended.
+        Nor is it waited for if the process, a child, has ended.
         """
         poll = select.poll()
-        for descriptor in (self._news.fileno(), process):
-            poll.register(descriptor, select.POLLIN)
-        while (left := deadline - time.monotonic()) > 0:
-            for descriptor, _ in poll.poll(1000 * left):
-                if descriptor == process:
+        poll.register(self._news, select.POLLIN)
+        with _end_of(pid) as end:
+            if end is not None:
+                poll.register(end, select.POLLIN)
+            while (left := deadline - time.monotonic()) > 0:
+                for descriptor, _ in poll.poll(1000 * (left if end is not None else min(left, _PAUSE))):
+                    if descriptor != end and self._is_said():
+                        return True
+                if has_ended(pid, 0):
                     return False
-                if self._is_said():
-                    return True
         return False
 
     def _is_said(self) -> bool:
@@ -68,6 +73,20 @@ class Readiness:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
         ]
         return senders in ([os.getuid()], [0]) and _READY in data.split(b"\n")
+
+
+@contextlib.contextmanager
+def _end_of(pid: int) -> Iterator[int | None]:
+    """A descriptor that can be read when the process has ended; None where the kernel has no such thing."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def tell_ready(environment: Mapping[str, str]) -> None:

@@ -52,13 +52,19 @@ class Client:
             start_new_session=True,
         )
         self.pid = self._process.pid
-        self.descriptor = os.pidfd_open(self.pid)
+        try:
+            self.descriptor = os.pidfd_open(self.pid)
+        except OSError:
+            # Linux before 5.3, or a sandbox that does not know the call: nobody could tell that it ended.
+            self._process.kill()
+            self._process.wait(_ENDED_WITHIN)
+            raise
         self._listener = threading.Thread(target=self._listen, name=f"client-{self.fqrn}", daemon=True)
         self._listener.start()
 
     def wait_ready(self, news: Readiness, deadline: float) -> None:
         """Wait until it serves, at most until `deadline` of the monotonic clock. Raises MountError with its reason."""
-        if news.wait(self.descriptor, deadline):
+        if news.wait(self.pid, deadline):
             return
         if self.has_ended(0):
             raise MountError(self.bury())

@@ -75,12 +75,8 @@ def is_client(pid: int, layout: Layout) -> bool:
 
 
 def _await(process: "subprocess.Popen[bytes]", news: Readiness, layout: Layout) -> None:
-    descriptor = os.pidfd_open(process.pid)
-    try:
-        if news.wait(descriptor, time.monotonic() + _READY_WITHIN):
-            return
-    finally:
-        os.close(descriptor)
+    if news.wait(process.pid, time.monotonic() + _READY_WITHIN):
+        return
     if process.poll() is None:
         process.kill()
         process.wait(_KILLED_WITHIN)

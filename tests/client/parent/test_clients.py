@@ -1,5 +1,6 @@
 """Clients as processes: ready when they say so, failed with their last words, never waited for longer than allowed."""
 
+import errno
 import os
 import sys
 import time
@@ -58,3 +59,14 @@ def test_not_ready_in_time():
 def test_no_such_program():
     with pytest.raises(MountError, match="no process can be started"):
         wait(Client("sw.example.org", ["/nowhere/cvfs"]))
+
+
+def test_a_process_whose_end_nobody_could_tell_is_not_left(monkeypatch):
+    def refuse(_pid):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    client = client_of("import time; time.sleep(600)")
+    with pytest.raises(MountError, match="no process can be started: Function not implemented"):
+        wait(client)
+    assert not os.path.exists(f"/proc/{client.pid}")
