@@ -28,7 +28,7 @@ def verbs(command, ctx):
         return
     for name in command.list_commands(ctx):
         verb = command.get_command(ctx, name)
-        below = click.Context(verb, parent=ctx, info_name=name)
+        below = click.Context(verb, parent=ctx, info_name=name, **verb.context_settings)
         yield below
         yield from verbs(verb, below)
 
@@ -36,7 +36,7 @@ def verbs(command, ctx):
 def everything():
     """Every command that there is, with its context."""
     for program in manual.programs():
-        ctx = click.Context(program.command, info_name=program.name)
+        ctx = click.Context(program.command, info_name=program.name, **program.command.context_settings)
         yield ctx
         yield from verbs(program.command, ctx)
 
@@ -46,7 +46,7 @@ COMMANDS = [pytest.param(ctx, id=ctx.command_path) for ctx in everything()]
 
 def test_every_verb_has_a_page(texts):
     for program in manual.programs():
-        ctx = click.Context(program.command, info_name=program.name)
+        ctx = click.Context(program.command, info_name=program.name, **program.command.context_settings)
         names = program.command.list_commands(ctx) if isinstance(program.command, click.Group) else []
         assert {f"{program.name}{verb and '-' + verb}.{program.section}" for verb in ("", *names)} <= set(texts)
     assert "mount.cvfs.8" in texts

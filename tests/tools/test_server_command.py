@@ -122,7 +122,7 @@ def test_a_broken_repository_does_not_hide_the_others(run, made, tmp_path):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_where_the_table_says(verb):
-    command = main.get_command(click.Context(main), verb)
+    command = main.get_command(click.Context(main, **main.context_settings), verb)
     assert command is not None
     assert command.name == verb
     assert command.get_short_help_str()
