@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Processors whose modules are in the single file: x86_64, aarch64.
 ARCHITECTURES ?= $(shell uname -m)
+# Processes that run tests: one more than processors, for tests wait as often as they compute.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 
 .PHONY: demo test test-fast test-fusepy test-vm test-container check format system clean dist zipapp man
 
@@ -12,13 +14,13 @@ demo: system $(STAMP) ## publish a real software tree, serve it, mount it, run f
 	$(BIN)/python tools/demo.py
 
 test: system $(STAMP) check ## all checks and all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(STAMP) ## the tests without the slow ones
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 test-fusepy: system $(STAMP) ## every test that mounts, by fusepy and libfuse 2; `make test` runs some of them by both bindings
-	$(BIN)/python -m pytest -n 2 --dist worksteal --fuse-binding fusepy tests/fuse tests/system tests/faults
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --fuse-binding fusepy tests/fuse tests/system tests/faults
 
 check: $(STAMP) ## the checks that pre-commit and CI run
 	$(BIN)/ruff check .

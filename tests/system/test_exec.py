@@ -26,7 +26,7 @@ HELLO = "#!/bin/sh\necho hello from $0\n"
 WAITING = """
 import os, signal, sys
 for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-    signal.signal(number, lambda number, _: print("got", number, flush=True) or sys.exit(number))
+    signal.signal(number, lambda number, _: os.write(1, b"got %d\\n" % number) and sys.exit(number))
 print("ready", os.getpid(), sep="\\n", flush=True)
 while True:
     signal.pause()

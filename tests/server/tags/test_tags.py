@@ -26,7 +26,9 @@ def own(new_repository):
 
 
 def _names(own):
-    return [(tag.name, tag.revision) for tag in list_tags(own.site, own.fqrn)]
+    """Newest revision first: tags of one revision may have been set within one second, or not."""
+    tags = [(tag.name, tag.revision) for tag in list_tags(own.site, own.fqrn)]
+    return sorted(tags, key=lambda tag: (-tag[1], tag[0]))
 
 
 def test_the_present_revision_gets_a_name(own):
