@@ -447,3 +447,24 @@ def test_a_mount_point_is_taken_back_whatever_is_mounted_there(root, monkeypatch
     mounted.rmdir()
     made.perform(outcome, told_nothing)
     assert tree(root) == before
+
+
+def test_a_mount_point_is_taken_back_when_it_is_free(root, monkeypatch):
+    """As autofs leaves its directory: some time after the command that told it to."""
+    before = tree(root)
+    set_up(root, section(Directory("/cvmfs/a")))
+    mounted = root / "cvmfs/a/bin"
+    mounted.mkdir()
+    made, looks = SetUp(str(root)), iter([True, True, True])
+
+    def ismount(path):
+        if path != os.path.dirname(mounted):
+            return False
+        if next(looks, False):
+            return True
+        mounted.rmdir()
+        return False
+
+    monkeypatch.setattr("cvfs_tools.setup.draft.os.path.ismount", ismount)
+    made.perform(made.plan_removal(), told_nothing)
+    assert tree(root) == before

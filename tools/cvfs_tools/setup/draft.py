@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -43,6 +44,9 @@ class Change(NamedTuple):
     after: Node | None
 
 
+_STEP = 0.1
+
+
 class Draft:
     """The tree below `root`, by places as the machine that it belongs to names them ("/etc/fstab")."""
 
@@ -80,6 +84,20 @@ class Draft:
         """Make the disk as the draft is. Raises OSError, and stops there."""
         for change in self.changes():
             _perform(self._inside(change.place), change)
+
+    def clear_mountpoints(self, patience: float) -> None:
+        """Take away directories that were still mounted upon when `perform` came to them: autofs leaves after it was told to.
+
+        Those that are not free within so many seconds stay, as directories do that somebody uses.
+        """
+        deadline = time.monotonic() + patience
+        for change in self.changes():
+            if change.after is not None or not isinstance(change.before, Folder):
+                continue
+            path = self._inside(change.place)
+            while os.path.ismount(path) and time.monotonic() < deadline:
+                time.sleep(_STEP)
+            _remove(path, change.before)
 
     def _on_disk(self, place: str) -> Node | None:
         path = self._inside(place)

@@ -16,6 +16,7 @@ from cvfs_tools.setup.record import Done, DoneSection, Record, read_record, writ
 COMMAND_DEADLINE = 180.0
 """Seconds that a command of the system may take."""
 
+_UNMOUNTED_WITHIN = 30.0
 _SYSTEMD = "/run/systemd/system"
 
 
@@ -79,6 +80,7 @@ class SetUp:
             ) from error
         write_record(self._root, self._new)
         failed += self._run(outcome.after, tell)
+        self._draft.clear_mountpoints(_UNMOUNTED_WITHIN)
         if failed:
             raise UsageError(f"the files are as they should be, but {failed[0]}")
 
