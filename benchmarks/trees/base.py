@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.model import Unavailable
+from benchmarks.trees import account
 
 _DONE = ".complete"
 
@@ -26,10 +27,12 @@ def made(tree: Tree, trees: Path) -> Path:
     path, marker = trees / tree.name, trees / f"{tree.name}{_DONE}"
     if marker.exists() and marker.read_text() == str(tree.version):
         return path
+    marker.unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     try:
         tree.make(path)
+        account.write(path)
     except OSError as error:
         raise Unavailable(f"{tree.name}: {error}") from error
     # A tree that was just written would be read from pages that are still to be written.
