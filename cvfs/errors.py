@@ -134,6 +134,12 @@ class NoSuchAttribute(PathError, OSError):
     errno = errno.ENODATA
 
 
+class AttributeUnsupported(NoSuchAttribute):
+    """An extended attribute that means nothing to this file system."""
+
+    errno = errno.EOPNOTSUPP
+
+
 class ReadOnly(PathError, OSError):
     """A published tree cannot be changed through its mount."""
 

@@ -7,6 +7,7 @@ import pytest
 
 from cvfs import errors
 from cvfs.errors import (
+    AttributeUnsupported,
     CvfsError,
     IsADirectory,
     MissingObject,
@@ -32,6 +33,7 @@ from cvfs.errors import (
         (NotALink, OSError, errno.EINVAL),
         (TooManyLinks, OSError, errno.ELOOP),
         (NoSuchAttribute, OSError, errno.ENODATA),
+        (AttributeUnsupported, NoSuchAttribute, errno.EOPNOTSUPP),
         (ReadOnly, OSError, errno.EROFS),
     ],
 )

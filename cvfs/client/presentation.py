@@ -10,6 +10,7 @@ from cvfs.client.magic.mounts import Observation, magic_attributes
 from cvfs.client.owners import OwnerMap, read_owner_map
 from cvfs.client.settings import Settings
 from cvfs.client.variant_symlinks import expand
+from cvfs.errors import AttributeUnsupported, NoSuchAttribute
 from cvfs.format.dirent import DirectoryEntry
 
 __all__ = ["CONTROL_ATTRIBUTE", "Observation", "View", "view_of"]
@@ -21,6 +22,8 @@ _TRUSTED = b"trusted."
 # What the namespace of the machine itself has in /proc/self/uid_map.
 _EVERYBODY = ["0", "0", "4294967295"]
 _MAX_MAP = 4096
+_ACCESS_LISTS = frozenset({b"system.posix_acl_access", b"system.posix_acl_default"})
+_LABELS = frozenset({b"security.selinux", b"security.capability"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class View:
     """Owners, modes, variables in links (None: links are shown as they are published), attributes of the mount's own.
 
     `owner` wins over the maps. `world_readable` lets everybody read every file and enter every directory. Attributes
-    `trusted.*` are listed where somebody might read them.
+    `trusted.*` are listed where somebody might read them. `access_lists`: the kernel asks for them and obeys.
     """
 
     owner: tuple[int, int] | None = None
@@ -38,10 +41,21 @@ class View:
     variables: Mapping[bytes, bytes] | None = field(default_factory=dict)
     magic: MagicAttributes = field(default_factory=MagicAttributes)
     trusted: bool = True
+    access_lists: bool = False
 
     def names(self, attributes: Mapping[bytes, bytes]) -> list[bytes]:
         """Which of the published attributes are listed."""
         return sorted(name for name in attributes if self.trusted or not name.startswith(_TRUSTED))
+
+    def lacks(self, name: bytes) -> NoSuchAttribute:
+        """What is to be said of an attribute that an entry has not got.
+
+        `ls -l` asks two of each file, and the kernel remembers no answer; EOPNOTSUPP it takes as said of the whole mount. As an
+        answer to a kernel that obeys access lists it would forbid every access.
+        """
+        if name in _LABELS or (name in _ACCESS_LISTS and not self.access_lists):
+            return AttributeUnsupported(f"attributes {name!r} count for nothing in this mount")
+        return NoSuchAttribute(f"no attribute {name!r}")
 
     def target(self, entry: DirectoryEntry) -> bytes:
         """Target of a symbolic link."""
@@ -78,6 +92,7 @@ def view_of(settings: Settings, observed: Observation, claimer: tuple[int, int] 
         variables=None if settings.view.raw_links else _variables(settings),
         magic=magic_attributes(settings, observed),
         trusted=not _in_user_namespace(),
+        access_lists=settings.view.posix_acl,
     )
 
 

@@ -21,7 +21,7 @@ from cvfs.client.presentation import View
 from cvfs.client.reading import Reader
 from cvfs.client.repository import Repository
 from cvfs.client.stable_inodes import StableInodes, named
-from cvfs.errors import NoSuchAttribute, NotADirectory, NotALink, NotFound
+from cvfs.errors import NotADirectory, NotALink, NotFound
 from cvfs.format.dirent import DirectoryEntry
 from cvfs.format.xattrs import stored_attributes
 from cvfs.hashes import parent_path
@@ -162,7 +162,7 @@ class Volume:
             return magic.get(name, group, Subject(self.repository, self._reader, node, wait))
         value = stored_attributes(node.entry.xattr).get(base) if has_attributes(node.row) else None
         if value is None:
-            raise NoSuchAttribute(f"inode {ino} has no attribute {name!r}")
+            raise self._view.lacks(name)
         return value
 
     def listxattr(self, ino: int, wait: bool = True) -> list[bytes]:  # noqa: ARG002

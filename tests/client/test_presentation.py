@@ -1,5 +1,6 @@
 """Entries as a mount shows them: owners, modes, sizes, links."""
 
+import errno
 import os
 import stat
 
@@ -80,6 +81,16 @@ def test_who_claims_everything(make_settings):
     assert view_of(settings, OBSERVED).owner == (os.getuid(), os.getgid())
     assert view_of(settings, OBSERVED, (7, 8)).owner == (7, 8)
     assert view_of(make_settings(), OBSERVED, (7, 8)).owner is None
+
+
+def test_access_lists_are_asked_for_again_where_they_are_obeyed(make_settings):
+    """EOPNOTSUPP in answer to a kernel that obeys them would forbid every access."""
+    for obeyed, expected in ((False, errno.EOPNOTSUPP), (True, errno.ENODATA)):
+        shown = view_of(make_settings(posix_acl=obeyed), OBSERVED)
+        codes = {shown.lacks(name).errno for name in (b"system.posix_acl_access", b"system.posix_acl_default")}
+        assert codes == {expected}
+        assert shown.lacks(b"security.selinux").errno == errno.EOPNOTSUPP
+        assert shown.lacks(b"user.none").errno == errno.ENODATA
 
 
 def test_a_map_that_cannot_be_read_fails_the_mount(make_settings, tmp_path):

@@ -17,8 +17,17 @@ from cvfs.client.open_files import OpenFiles
 from cvfs.client.presentation import View
 from cvfs.client.reading import MAX_READ, Reader
 from cvfs.client.volume import Volume, keeps_number
-from cvfs.errors import FormatError, IsADirectory, NoSuchAttribute, NotADirectory, NotALink, NotFound
+from cvfs.errors import (
+    AttributeUnsupported,
+    FormatError,
+    IsADirectory,
+    NoSuchAttribute,
+    NotADirectory,
+    NotALink,
+    NotFound,
+)
 from cvfs.format.dirent import Flag
+from cvfs.format.xattrs import pack as pack_attributes
 
 VARIABLES = {b"LAB_TESTVAR": b"labvalue", b"CVMFS_ARCH": b"x86_64"}
 
@@ -329,6 +338,18 @@ def test_extended_attributes(opened, tiny):
     for name in (b"user.none", b"security.capability", b"system.posix_acl_access", b""):
         with pytest.raises(NoSuchAttribute):
             shown.getxattr(file, name)
+
+
+def test_what_was_published_is_given_out_although_it_counts_for_nothing(shown):
+    """Listings that ask each file of access lists and labels hear at once that there is no sense in it."""
+    file, other = find(shown, b"/hlgroups/x1").ino, find(shown, b"/names").ino
+    acl, label = b"system.posix_acl_access", b"security.selinux"
+    node = shown._inodes.node(file)
+    node.entry = node.entry._replace(xattr=pack_attributes({acl: b"list", label: b"label"}))
+    assert (shown.getxattr(file, acl), shown.getxattr(file, label)) == (b"list", b"label")
+    for name in (acl, label, b"security.capability", b"system.posix_acl_default"):
+        with pytest.raises(AttributeUnsupported):
+            shown.getxattr(other, name, wait=False)
 
 
 def test_attributes_that_cannot_be_read_hide_themselves_only(shown):

@@ -56,6 +56,25 @@ def test_attributes_by_way_of_the_kernel(mounted):
     assert attribute(one.mountpoint, "nioerr") == b"0"
 
 
+@pytest.mark.both_bindings
+def test_a_listing_asks_one_file_for_labels_and_access_lists(mounted, tmp_path):
+    """The kernel remembers no answer, ls(1) remembers that a file system knows none; and nobody complains of it."""
+    one = mounted()
+    for command in (
+        ["ls", "-lR", "."],
+        ["cp", "-a", "names", tmp_path / "copy"],
+        ["tar", "--acls", "-cf", "-", "names"],
+    ):
+        done = subprocess.run(command, cwd=one.mountpoint, capture_output=True, timeout=120, check=True)
+        assert done.stderr == b""
+        if command[0] == "ls":
+            assert done.stdout.count(b"\n") > 100
+            assert one.requests().get("GETXATTR", 0) <= 4
+    for name in ("security.selinux", "system.posix_acl_access"):
+        with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
+            os.getxattr(one.path("files/hello.txt"), name)
+
+
 def test_owners_and_modes(mounted, tmp_path):
     (tmp_path / "uids").write_text("* 4711\n")
     one = mounted(
