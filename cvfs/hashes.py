@@ -99,6 +99,10 @@ class ContentHash:
         if len(self.digest) != DIGEST_SIZE:
             raise FormatError(f"a digest has {DIGEST_SIZE} bytes, not {len(self.digest)}")
 
+    def __hash__(self) -> int:
+        # The digest is as good as all of it, and a key is looked for several times for each object.
+        return hash(self.digest)
+
     def __str__(self) -> str:
         """Hex and algorithm tag, never the letter: the form of manifests, catalogs, tags and reflogs."""
         return self.digest.hex() + self.algorithm.tag

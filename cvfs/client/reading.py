@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections import OrderedDict
 
 from cvfs.client.content import Piece, pieces_between
 from cvfs.client.inodes import Node, StaleNode
@@ -30,7 +29,7 @@ class Reader:
         self.opens = 0
         self.misses = 0
         self._lock = threading.Lock()
-        self._recent: OrderedDict[ContentHash, None] = OrderedDict()
+        self._recent: dict[bytes, ContentHash] = {}
         self._buffers = threading.local()
 
     def read(self, repository: Repository, node: Node, offset: int, size: int, *, wait: bool) -> memoryview:
@@ -90,10 +89,10 @@ class Reader:
         with self._lock:
             self.opens += 1
             self.misses += missed
-            self._recent[content] = None
+            self._recent[content.digest] = content
             if len(self._recent) > _SPARED:
-                self._recent.popitem(last=False)
-            spared = list(self._recent) if self.opens % _SPARE_EVERY == 0 else None
+                del self._recent[next(iter(self._recent))]
+            spared = list(self._recent.values()) if self.opens % _SPARE_EVERY == 0 else None
         if spared and repository.plane.cache:
             repository.plane.cache.spare(spared)
 

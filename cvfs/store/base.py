@@ -42,6 +42,9 @@ class Wanted:
     place: str | None = None
     span: tuple[int, int] | None = None
 
+    def __hash__(self) -> int:
+        return hash(self.content.digest)
+
     @property
     def path(self) -> str:
         """Where to fetch it, relative to the base URL."""

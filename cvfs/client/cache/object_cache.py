@@ -68,7 +68,7 @@ class ObjectCache:
         self._proven: set[str] | None = set() if verify else None
         self._recent: set[str] = set()
         self._pins: dict[str, int] = {}
-        self._spared: frozenset[str] = frozenset()
+        self._spared: tuple[ContentHash, ...] = ()
         self._held_changed = False
         self._held_by = ""
         self._pending: dict[str, Record] = {}
@@ -170,7 +170,7 @@ class ObjectCache:
 
     def spare(self, contents: Iterable[ContentHash]) -> None:
         """Do not evict these, instead of those named before: what live inodes read last."""
-        spared = frozenset(content.name for content in contents)
+        spared = tuple(contents)
         with self._lock:
             self._spared = spared
             self._held_changed = True
@@ -365,9 +365,9 @@ class ObjectCache:
             self._pending, self._recent, self._pending_size = {}, set(), 0
             self._flushed = time.monotonic()
             changed = self._held_changed or self._held_by != self._files.session
-            held = (set(self._pins), self._spared - self._pins.keys()) if changed else None
+            pinned, spared = set(self._pins), self._spared
             self._held_changed = False
-        return pending, recent, held
+        return pending, recent, (pinned, _names(spared) - pinned) if changed else None
 
     def _set_quota(self, quota: int | None) -> None:
         self._quota = self._files.limit = quota
@@ -406,11 +406,11 @@ class ObjectCache:
     def _remove_oldest(self, goal: int) -> None:
         """Without the books, which a full disk has no room for: something has to go before they can be written."""
         found = sorted(listed(self._files), key=lambda row: row[2])
-        left = sum(size for _, size, _ in found)
+        left, held = sum(size for _, size, _ in found), _names(self._spared) | self._pins.keys()
         for name, size, _ in found:
             if left <= goal:
                 break
-            if name not in self._pins and name not in self._spared and self._files.remove(name):
+            if name not in held and self._files.remove(name):
                 left -= size
 
     def _note_cleanup(self) -> bool:
@@ -464,3 +464,7 @@ class ObjectCache:
         reconcile(self._files, self._books, dead)
         self._incomplete = False
         self._held_changed = True
+
+
+def _names(contents: Iterable[ContentHash]) -> frozenset[str]:
+    return frozenset(content.name for content in contents)
