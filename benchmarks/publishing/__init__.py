@@ -1,0 +1,1 @@
+"""Contests of publishers beside ordinary tools: what users of `cvfs-server` wait for."""

@@ -1,0 +1,54 @@
+"""A contest of publishers: a work that is prepared once, then done in turns, each time at a place that is new."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.model import Key, Take, Unavailable
+from benchmarks.trees.base import Tree, made
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where a contest has its files: `work_dir` is kept between runs, `scratch` is removed at the end of the contest."""
+
+    work_dir: Path
+    scratch: Path
+
+    def tree(self, tree: Tree) -> Path:
+        """Made if it is not there. Raises Unavailable."""
+        return made(tree, self.work_dir / "trees")
+
+    def site(self, name: str) -> Path:
+        """Where a site is that is kept, below the directory of the published trees."""
+        place = self.work_dir / "sites"
+        place.mkdir(exist_ok=True)
+        return place / f"publisher-{name}"
+
+    def new(self, name: str) -> Path:
+        """A path where nothing is. Nothing is removed between turns: ext4 makes files slowly for minutes after others went."""
+        return Path(tempfile.mkdtemp(dir=self.scratch)) / name
+
+
+Contestants = Mapping[str, Take | Unavailable]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishingContest:
+    """A `Contest`. `prepare` makes what the work needs, and says who does it."""
+
+    key: Key
+    work_dir: Path
+    prepare: Callable[[Workplace], Contestants]
+
+    @contextmanager
+    def opened(self) -> Iterator[Contestants]:
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f"{self.key.workload}-", dir=self.work_dir))
+        try:
+            yield self.prepare(Workplace(self.work_dir, scratch))
+        finally:
+            shutil.rmtree(scratch)
