@@ -5,6 +5,7 @@ Source: FORMAT sections 5.1 to 5.11, appendix B.
 """
 
 import re
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,13 +16,16 @@ from cvfs.errors import FormatError
 from cvfs.format.dirent import Chunk, DirectoryEntry
 from cvfs.hashes import ContentHash, ObjectKind, path_hash
 
-# Longer names than 1024 bytes cannot be shown: the kernel takes them for a broken answer.
-_BAD_NAME = re.compile(rb"[/\0]|\A\.{0,2}\Z|\A.{1025}", re.DOTALL)
+# Longer names cannot be shown: the kernel takes them for a broken answer.
+_LONGEST_NAME = 1024
+# Among names that are joined, with slashes around: what is empty, "." or ".." is none.
+_BAD_NAME = re.compile(rb"\0|/\.{0,2}/")
 _BELOW = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[^/\0]+)+")
 _LARGEST = 2**63 - 1
-# Columns of a row that are numbers, and the largest that makes sense; times may also lie before 1970.
-_NUMBERS = ((1, 0xFFFF), (2, _LARGEST), (5, 2**32 - 1), (6, 2**32 - 1), (7, _LARGEST), (9, _LARGEST))
-_NAME, _MTIME, _MTIME_NS, _DIGEST, _SYMLINK, _XATTR = 0, 3, 4, 8, 10, 11
+# Columns of a row that are numbers, with the kind of array whose range makes sense (no number of SQLite's exceeds 2^63 - 1):
+# mode, size, time of modification (also before 1970), user, group, hard links, flags.
+_NUMBERS = ((1, "H"), (2, "Q"), (3, "q"), (5, "I"), (6, "I"), (7, "Q"), (9, "Q"))
+_NAME, _MTIME_NS, _DIGEST, _SYMLINK, _XATTR = 0, 4, 8, 10, 11
 _NANOSECONDS = 10**9
 _ROWS_AT_ONCE = 4096
 _Key = tuple[int, int]
@@ -303,22 +307,38 @@ def _check_rows(rows: list[DirectoryEntry], *, names: bool = True) -> None:
     if not rows:
         return
     columns = list(zip(*rows, strict=True))
-    for index, largest in _NUMBERS:
-        _check_numbers(columns[index], largest)
-    if {int} != set(map(type, columns[_MTIME])):
-        raise FormatError("a catalog row with a time of modification that is no number")
-    _check_numbers([ns for ns in columns[_MTIME_NS] if ns is not None], _NANOSECONDS - 1)
-    if {bytes} != set(map(type, columns[_NAME] + columns[_SYMLINK])) or b"\0" in b"".join(columns[_SYMLINK]):
+    _check_numbers(columns)
+    try:
+        joined, targets = b"/".join(columns[_NAME]), b"".join(columns[_SYMLINK])
+    except TypeError:
+        raise FormatError("a catalog row without a name or link target") from None
+    if b"\0" in targets:
         raise FormatError("a catalog row without a name or link target")
     if set(map(type, columns[_DIGEST] + columns[_XATTR])) - {bytes, type(None)}:
         raise FormatError("a catalog row with a hash or attributes of the wrong type")
-    if names and any(map(_BAD_NAME.search, columns[_NAME])):
-        raise FormatError("a catalog row with an impossible name")
+    if names:
+        _check_names(columns[_NAME], joined)
 
 
-def _check_numbers(column: Any, largest: int) -> None:
-    if set(map(type, column)) - {int} or (column and not 0 <= min(column) <= max(column) <= largest):
+def _check_numbers(columns: list[tuple[Any, ...]]) -> None:
+    """An array takes nothing but whole numbers of its range: the fastest way to look at each."""
+    try:
+        for index, kind in _NUMBERS:
+            array(kind, columns[index])
+        nanoseconds = array("I", [number for number in columns[_MTIME_NS] if number is not None])
+    except (TypeError, OverflowError):
+        raise FormatError("a catalog row with a number that makes no sense") from None
+    if nanoseconds and max(nanoseconds) >= _NANOSECONDS:
         raise FormatError("a catalog row with a number that makes no sense")
+
+
+def _check_names(names: tuple[bytes, ...], joined: bytes) -> None:
+    if (
+        joined.count(b"/") != len(names) - 1
+        or _BAD_NAME.search(b"/%b/" % joined)
+        or max(map(len, names)) > _LONGEST_NAME
+    ):
+        raise FormatError("a catalog row with an impossible name")
 
 
 def _check_chunks(chunks: list[Chunk]) -> None:

@@ -331,6 +331,15 @@ def test_names_that_are_none_are_refused(small, entry, name):
             refused()
 
 
+@pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0", b"x" * 1025])
+def test_one_impossible_name_among_others_is_found(small, entry, name):
+    made = small().row(b"/d", entry(b"d", DIR)).row(b"/d/bad", entry(b"bad"), name=name)
+    for other in (b"...", b".a", b"z."):
+        made.row(b"/d/" + other, entry(other))
+    with pytest.raises(FormatError, match="impossible name"):
+        Catalog.open(str(made.done())).listing(b"/d")
+
+
 @pytest.mark.parametrize("name", [b"...", b".a", b"a\n", b"\n", b"\xff\xfe", b"x" * 1024, "ä日".encode(), b" "])
 def test_names_may_be_any_bytes(small, entry, name):
     catalog = Catalog.open(str(small().row(b"/d", entry(b"d", DIR)).row(b"/d/" + name, entry(name)).done()))
