@@ -11,6 +11,10 @@ class Unavailable(Exception):
     """A contestant cannot take part on this machine, and why, in one line: it is left out, not measured as something else."""
 
 
+class Failed(Exception):
+    """A repetition went wrong, and how, in one line: the contestant is out of this contest, the others go on."""
+
+
 class State(StrEnum):
     """What is known already when the clock starts."""
 
@@ -65,7 +69,7 @@ class Sample:
 
 
 Take = Callable[[], Sample]
-"""One repetition of the work by one contestant. Raises Unavailable."""
+"""One repetition of the work by one contestant. Raises Unavailable, or Failed."""
 
 
 class Contest(Protocol):
@@ -79,9 +83,13 @@ class Contest(Protocol):
         """All contestants by name, ready; what cannot take part says why. Whatever they made is gone afterwards."""
 
 
+EVERYBODY = "-"
+"""In troubles: nobody could take part."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came out of a contest: the repetitions of each contestant, in order, and why others have none."""
+    """What came out of a contest: the repetitions of each contestant, in order of the rounds, and why others have none or fewer."""
 
     key: Key
     samples: Mapping[str, tuple[Sample, ...]]

@@ -44,16 +44,17 @@ def _left_out(count: int) -> int:
     return left_out
 
 
-def ratio(values: Sequence[float], standard: Sequence[float]) -> Spread | None:
+def ratio(values: Sequence[float], standard: Sequence[float], *, paired: bool = True) -> Spread | None:
     """How many times the standard; None where that was nothing.
 
     Contestants take turns, so repetitions of the same number lie side by side in time: each such pair gives a ratio, in which
-    the drift of the machine cancels. Where there are no pairs it is the ratio of the medians, with the widest interval.
+    the drift of the machine cancels. (Who fails is out: what one of them has less is at the end.) Samples of two contests make
+    no pairs (`paired` is False): it is the ratio of the medians, with the widest interval.
     """
     if not values or not standard or min(standard) <= 0:
         return None
-    if len(values) == len(standard):
-        return spread([value / other for value, other in zip(values, standard, strict=True)])
+    if paired:
+        return spread([value / other for value, other in zip(values, standard, strict=False)])
     mine, theirs = spread(values), spread(standard)
     count = min(mine.count, theirs.count)
     return Spread(mine.median / theirs.median, mine.low / theirs.high, mine.high / theirs.low, count)

@@ -32,12 +32,16 @@ RATIOS = [
     # The machine is three times as slow in the last round: pairs do not notice.
     ([2.0, 2.0, 6.0], [1.0, 1.0, 3.0], Spread(2.0, 2.0, 2.0, 3)),
     ([2.0, 3.0, 5.0], [1.0, 2.0, 2.0], Spread(2.0, 1.5, 2.5, 3)),
-    # No pairs: the widest interval that both spreads allow.
-    ([2.0, 3.0, 4.0], [1.0, 2.0], Spread(2.0, 1.0, 4.0, 2)),
+    # Who failed in the third round has no third sample.
+    ([2.0, 3.0, 4.0], [1.0, 2.0], Spread(1.75, 1.5, 2.0, 2)),
     ([2.0], [0.0], None),
     ([], [1.0], None),
     ([1.0], [], None),
 ]
+
+
+def test_what_was_measured_at_different_times_makes_no_pairs():
+    assert ratio([2.0, 2.0, 6.0], [1.0, 1.0, 3.0], paired=False) == Spread(2.0, 2.0 / 3, 6.0, 3)
 
 
 @pytest.mark.parametrize(("values", "standard", "expected"), RATIOS)
