@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.inside import clock
@@ -19,9 +20,10 @@ def main(made: str, top: str) -> None:
     print(f"libraries={len(loaded)}")
 
 
-def libraries(files: list[str]) -> list[str]:
-    """Those of packages: the interpreter's own are linked to it already, or not to be loaded twice."""
-    return [path for path in files if "/site-packages/" in path and ".so" in os.path.basename(path)]
+def libraries(files: Sequence[str]) -> list[str]:
+    """Extension modules of packages: the linker maps what they need from `*.libs`, where it cannot be found without them."""
+    found = (path for path in files if "/site-packages/" in path and path.endswith(".so"))
+    return [path for path in found if not os.path.dirname(path).endswith(".libs")]
 
 
 if __name__ == "__main__":
