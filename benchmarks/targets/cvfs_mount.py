@@ -1,0 +1,76 @@
+"""A mount by cvfs, native or by fusepy, with any settings; each sample has a mount of its own unless it is to be hot."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.commands import CVFS, environment
+from benchmarks.link import relayed
+from benchmarks.model import Link, State, Unavailable
+from benchmarks.targets import control, kernel_caches
+from benchmarks.targets.mounted import MountPlace, serving
+from benchmarks.targets.site import FQRN, Site, published, warmed
+from benchmarks.targets.surroundings import Surroundings
+from benchmarks.trees.base import Tree
+
+_QUOTA = "20000"
+
+
+@dataclass(frozen=True, slots=True)
+class CvfsMount:
+    """`options` are settings as after -o; compression is that of the repository."""
+
+    surroundings: Surroundings
+    name: str = "cvfs"
+    binding: str = "native"
+    options: tuple[str, ...] = ()
+    compression: str = "zlib"
+
+    def hold(self, tree: Tree) -> None:
+        """Published."""
+        published(tree, self.surroundings, self.compression)
+
+    @contextlib.contextmanager
+    def place(self, tree: Tree, state: State, link: Link) -> Iterator[MountPlace]:
+        """The cache is this target's alone, one for each tree. Raises Unavailable where nothing can be mounted."""
+        if not Path("/dev/fuse").exists():
+            raise Unavailable("there is no /dev/fuse here")
+        site = published(tree, self.surroundings, self.compression)
+        cache = self._area(tree) / "cache"
+        _prepare(site, cache, state)
+        server = self.surroundings.servers.address(site.directory)
+        with contextlib.ExitStack() as stack:
+            relay = None
+            if self.surroundings.relay or link != Link():
+                relay = stack.enter_context(relayed(server, link, self.surroundings.work))
+            url = f"http://{server[0]}:{relay.port if relay else server[1]}/cvmfs/{FQRN}"
+            mountpoint = self._area(tree) / "mnt"
+            words = self._words(url, mountpoint, site, cache)
+            around = environment(self.surroundings.work)
+            pid = stack.enter_context(serving(words, mountpoint, around, self._area(tree) / "client.log"))
+            yield MountPlace(mountpoint, pid, relay, lambda: control.state(cache / f"cvmfs_io.{FQRN}")["requests"])
+
+    def _area(self, tree: Tree) -> Path:
+        """Names of targets hold settings, which may hold anything."""
+        name = "".join(letter if letter.isalnum() or letter in "-_.=" else "_" for letter in self.name)
+        return self.surroundings.work / "clients" / name / tree.name
+
+    def _words(self, url: str, mountpoint: Path, site: Site, cache: Path) -> list[str]:
+        words = [*CVFS, "mount", "-f", url, str(mountpoint), "-k", str(site.key), "-c", str(cache), "-q", _QUOTA]
+        words += ["--fuse-binding", self.binding, "-p", "DIRECT"]
+        for option in self.options:
+            words += ["-o", option]
+        return words
+
+
+def _prepare(site: Site, cache: Path, state: State) -> None:
+    """What is not the mount's own lies in memory, for every sample alike: another target may just have dropped it."""
+    if state is State.COLD:
+        shutil.rmtree(cache, ignore_errors=True)
+        shutil.rmtree(cache.with_name(f"{cache.name}.trust"), ignore_errors=True)
+    else:
+        kernel_caches.fill(cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    warmed(site)

@@ -1,0 +1,123 @@
+"""A mount by the original client, `cvmfs2`, where it is installed, of the same repositories; it installs nothing."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.commands import environment
+from benchmarks.link import relayed
+from benchmarks.model import Failed, Link, State, Unavailable
+from benchmarks.processes import has_gone
+from benchmarks.targets import control, kernel_caches
+from benchmarks.targets.mounted import MountPlace, is_mounted, unmount
+from benchmarks.targets.site import FQRN, Site, published, warmed
+from benchmarks.targets.surroundings import Surroundings
+from benchmarks.trees.base import Tree
+
+_PROGRAM = "cvmfs2"
+_PATIENCE = 60.0
+_PAUSE = 0.05
+_CONFIGURATION = """\
+CVMFS_CACHE_BASE={cache}
+CVMFS_SHARED_CACHE=no
+CVMFS_RELOAD_SOCKETS={cache}
+CVMFS_SERVER_URL={url}
+CVMFS_HTTP_PROXY=DIRECT
+CVMFS_PUBLIC_KEY={key}
+CVMFS_QUOTA_LIMIT=20000
+CVMFS_CHECK_PERMISSIONS=yes
+CVMFS_MOUNT_RW=no
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """As it comes, with a private cache. Its repositories are compressed by zlib, which it can read."""
+
+    surroundings: Surroundings
+    name: str = "cvmfs2"
+
+    def hold(self, tree: Tree) -> None:
+        """Published by cvfs. Raises Unavailable where there is no original."""
+        if shutil.which(_PROGRAM) is None:
+            raise Unavailable(f"{_PROGRAM} is not installed here")
+        published(tree, self.surroundings, "zlib")
+
+    @contextlib.contextmanager
+    def place(self, tree: Tree, state: State, link: Link) -> Iterator[MountPlace]:
+        """The cache is this target's alone, one for each tree."""
+        site = published(tree, self.surroundings, "zlib")
+        area = self.surroundings.work / "clients" / self.name / tree.name
+        _prepare(site, area / "cache", state)
+        server = self.surroundings.servers.address(site.directory)
+        with contextlib.ExitStack() as stack:
+            relay = None
+            if self.surroundings.relay or link != Link():
+                relay = stack.enter_context(relayed(server, link, self.surroundings.work))
+            url = f"http://{server[0]}:{relay.port if relay else server[1]}/cvmfs/{FQRN}"
+            pid = stack.enter_context(_mounted(area, url, site, self.surroundings.work))
+            yield MountPlace(area / "mnt", pid, relay, lambda: control.operations(_socket(area / "cache")))
+
+
+def configuration(cache: Path, url: str, key: Path) -> str:
+    """The file that the original is given; every line is a setting of a client's configuration."""
+    return _CONFIGURATION.format(cache=cache, url=url, key=key)
+
+
+def _prepare(site: Site, cache: Path, state: State) -> None:
+    if state is State.COLD:
+        shutil.rmtree(cache, ignore_errors=True)
+    else:
+        kernel_caches.fill(cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    warmed(site)
+
+
+@contextlib.contextmanager
+def _mounted(area: Path, url: str, site: Site, work: Path) -> Iterator[int]:
+    """It goes to the background when it is mounted; the number of the process that stays is asked of the mount."""
+    mountpoint, settings = area / "mnt", area / "client.conf"
+    mountpoint.mkdir(parents=True, exist_ok=True)
+    settings.write_text(configuration(area / "cache", url, site.key))
+    words = [_PROGRAM, "-o", f"config={settings}", FQRN, str(mountpoint)]
+    pid = 0
+    try:
+        _start(words, work)
+        pid = int(os.getxattr(mountpoint, "user.pid"))
+        yield pid
+    finally:
+        unmount(mountpoint)
+        _wait_gone(pid)
+
+
+def _start(words: list[str], work: Path) -> None:
+    try:
+        subprocess.run(
+            words,
+            env=environment(work),
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+            start_new_session=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Failed(f"{_PROGRAM}: the mount did not come to be: {error}") from error
+    if not is_mounted(Path(words[-1])):
+        raise Failed(f"{_PROGRAM}: nothing is mounted at {words[-1]}")
+
+
+def _wait_gone(pid: int) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while pid and not has_gone(pid) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+
+
+def _socket(cache: Path) -> Path:
+    """A private cache is a directory of the repository's name below the base."""
+    return next(cache.rglob(f"cvmfs_io.{FQRN}"), cache / f"cvmfs_io.{FQRN}")
