@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,8 +18,11 @@ def main(arguments: Sequence[str]) -> None:
     """Arguments: the tree as it was made, a name of EXPECTED, the line of shell; `$1` in it is the tree that is measured."""
     made, expected, line, top = arguments
     account = read(Path(made))
+    # The programs come from this machine's disk, which is not what is measured: they are in memory before.
+    with tempfile.TemporaryDirectory() as empty:
+        _run(line, empty)
     with clock.timed():
-        done = subprocess.run([*_SHELL, _PIPES + line, "bash", top], stdout=subprocess.PIPE, text=True, check=False)
+        done = _run(line, top)
     if done.returncode:
         sys.exit(f"{line}: exit status {done.returncode}")
     found = int(done.stdout)
@@ -26,6 +30,10 @@ def main(arguments: Sequence[str]) -> None:
     at_least, at_most = EXPECTED[expected](account)
     if not at_least <= found <= at_most:
         sys.exit(f"{line}: counted {found}, expected {expected}: {at_least} to {at_most}")
+
+
+def _run(line: str, top: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*_SHELL, _PIPES + line, "bash", top], stdout=subprocess.PIPE, text=True, check=False)
 
 
 def _entries(account: Account) -> tuple[int, int]:
