@@ -1,8 +1,8 @@
 """What cvfs set itself to reach, as data, and what of it a report shows; a goal that was not measured is never met.
 
 Each goal is a ratio inside of one run wherever there is something to divide by. Where a goal was set in seconds "there", on the
-machine where the original was measured, it is divided by what the local directory took there: local hot 0.57 s for reading every
-file, 1.5 s for the import, `cp -a` 5.1 s for the tree that is published, 26.7 s for the storage that is replicated.
+machine where the original was measured, it is divided by what the local directory took there: 0.57 s for reading all files hot,
+1.5 s for the import, `cp -a` 5.1 s for the tree that is published, 26.7 s for the storage that is replicated.
 """
 
 from collections.abc import Callable, Sequence

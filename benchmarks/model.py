@@ -35,6 +35,11 @@ class Link:
     rtt: float = 0.0
     bandwidth: float = 0.0
 
+    def __str__(self) -> str:
+        """For people, empty for the machine's own."""
+        words = (f"{self.rtt:g} ms" if self.rtt else "", f"{self.bandwidth:g} Mbit/s" if self.bandwidth else "")
+        return ", ".join(filter(None, words))
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
@@ -43,6 +48,11 @@ class Key:
     workload: str
     state: State = State.NONE
     link: Link = Link()
+
+    def __str__(self) -> str:
+        """For people: `import-numpy, cold, 20 ms`."""
+        words = (self.workload, "" if self.state is State.NONE else self.state.value, str(self.link))
+        return ", ".join(filter(None, words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ EVERYBODY = "-"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came out of a contest: the repetitions of each contestant, in order of the rounds, and why others have none or fewer."""
+    """What came out of a contest: the repetitions of each contestant, by rounds, and why others have none or fewer."""
 
     key: Key
     samples: Mapping[str, tuple[Sample, ...]]

@@ -13,7 +13,7 @@ OURS = "cvfs"
 
 @dataclass(frozen=True, slots=True)
 class Standard:
-    """What a contestant is measured by: the samples of another one, in the same contest or (`elsewhere`) in the one of `key`."""
+    """What a contestant is measured by: the samples of another one, of the same contest or (`elsewhere`) of another."""
 
     key: Key
     contestant: str
