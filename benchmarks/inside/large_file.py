@@ -3,7 +3,7 @@
 import os
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.inside import clock
@@ -12,7 +12,7 @@ from benchmarks.trees import account
 _IN_A_ROW = 1 << 20
 _PIECE = 1 << 16
 _PAGE = 1 << 12
-_BYTES_PER_PIECE = 1 << 18
+_BYTES_FOR_EACH = 1 << 18
 _SAMPLES = 8
 
 
@@ -20,43 +20,36 @@ def main(how: str, made: str, top: str) -> None:
     """Arguments: `sequential` or `random`, the tree as it was made, the tree that is measured."""
     known = account.read(Path(made))
     (path,) = known.files
-    descriptor = os.open(os.path.join(top, path), os.O_RDONLY | os.O_CLOEXEC)
-    expected = _WAYS[how][1](known.bytes)
+    offsets, length = _WAYS[how](known.bytes)
+    descriptor, buffer = os.open(os.path.join(top, path), os.O_RDONLY | os.O_CLOEXEC), bytearray(length)
     with clock.timed():
-        size = _WAYS[how][0](descriptor, known.bytes)
-    clock.demand(size, expected, "bytes")
-    _compare(descriptor, Path(made, path), known.bytes)
+        size = sum(os.preadv(descriptor, [buffer], offset) for offset in offsets)
+    clock.demand(size, sum(min(length, known.bytes - offset) for offset in offsets), "bytes")
+    _compare(descriptor, Path(made, path), offsets[:: max(1, len(offsets) // _SAMPLES)])
     print(f"bytes={size}")
 
 
-def _sequential(descriptor: int, _: int) -> int:
-    buffer, size = bytearray(_IN_A_ROW), 0
-    while count := os.readv(descriptor, [buffer]):
-        size += count
-    return size
+def _in_a_row(length: int) -> tuple[Sequence[int], int]:
+    return range(0, length, _IN_A_ROW), _IN_A_ROW
 
 
-def _here_and_there(descriptor: int, length: int) -> int:
+def _here_and_there(length: int) -> tuple[Sequence[int], int]:
     """As many pieces as would be a quarter of the file: the same ones each time."""
-    generator, buffer = random.Random(2), bytearray(_PIECE)
-    pages = (length - _PIECE) // _PAGE
-    return sum(
-        os.preadv(descriptor, [buffer], generator.randrange(pages) * _PAGE) for _ in range(length // _BYTES_PER_PIECE)
-    )
+    generator, pages = random.Random(2), (length - _PIECE) // _PAGE
+    return [generator.randrange(pages) * _PAGE for _ in range(length // _BYTES_FOR_EACH)], _PIECE
 
 
-def _compare(descriptor: int, made: Path, length: int) -> None:
+def _compare(descriptor: int, made: Path, offsets: Sequence[int]) -> None:
+    """Some of what was read, with what it should be."""
     with made.open("rb") as original:
-        for offset in range(0, length, max(_PIECE, length // _SAMPLES)):
+        for offset in offsets:
             original.seek(offset)
             if os.pread(descriptor, _PIECE, offset) != original.read(_PIECE):
                 sys.exit(f"{made.name}: other bytes at {offset}")
 
 
-_WAYS: Mapping[str, tuple[Callable[[int, int], int], Callable[[int], int]]] = {
-    "sequential": (_sequential, lambda length: length),
-    "random": (_here_and_there, lambda length: length // _BYTES_PER_PIECE * _PIECE),
-}
+_WAYS: Mapping[str, Callable[[int], tuple[Sequence[int], int]]] = {"sequential": _in_a_row, "random": _here_and_there}
+"""From the size of the file to the places where it is read, and how many bytes at each."""
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

@@ -14,14 +14,18 @@ def _python(tree: Path) -> None:
     recorded.record(tree, software.command(tree, "-vv", "-c", "import numpy"), software.environment(tree))
 
 
-PYTHON = Tree("python", "an interpreter, its library, and numpy", _python)
+PYTHON = Tree("python", "an interpreter, its library, and numpy", _python, version=2)
 SOFTWARE = Tree(
     "software",
     "an interpreter, its library, scipy, sympy, networkx, pandas and scikit-learn",
     software.with_packages("scipy", "sympy", "networkx", "pandas", "scikit-learn"),
+    version=2,
 )
 EXPERIMENTS = Tree(
-    "experiment", f"an interpreter, its library, {', '.join(EXPERIMENT)}", software.with_packages(*EXPERIMENT)
+    "experiment",
+    f"an interpreter, its library, {', '.join(EXPERIMENT)}",
+    software.with_packages(*EXPERIMENT),
+    version=2,
 )
 LARGE = Tree("large", "one file of 512 MiB", large.of_megabytes(512))
 LARGE_SMALL = Tree("large-small", "one file of 128 MiB", large.of_megabytes(128))

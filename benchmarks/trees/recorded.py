@@ -17,6 +17,7 @@ _OPEN, _LOOK_UP, _ATTRIBUTES = 1, 4, 6
 _SAID: Sequence[tuple[re.Pattern[str], Sequence[tuple[int, int]]]] = (
     (re.compile(r"# trying (\S+)$"), [(1, _LOOK_UP)]),
     (re.compile(r"# (\S+) matches (\S+)$"), [(2, _ATTRIBUTES), (1, _OPEN)]),
+    (re.compile(r"# code object from ([^' ]+)$"), [(1, _OPEN)]),
     (re.compile(r"# extension module \S+ loaded from '(\S+)'$"), [(1, _OPEN)]),
 )
 

@@ -16,8 +16,7 @@ PACKAGES = LIBRARY / "site-packages"
 _PATIENCE = 1200.0
 # Others' packages, tests of the interpreter, a static library for those who embed it.
 _LEFT_OUT = ("site-packages", "dist-packages", "test", "config-*")
-# Each package a catalog of its own: a client loads only what it touches.
-_CATALOGS = f"/{LIBRARY}\n/{PACKAGES}/*\n! *.dist-info\n"
+_CATALOG = ".cvmfscatalog"
 
 
 def with_packages(*names: str) -> Callable[[Path], None]:
@@ -69,16 +68,21 @@ def install(tree: Path, names: Sequence[str]) -> None:
 
 
 def finish(tree: Path) -> None:
-    """Bytecode for all that has none: nobody can write it to a mount. And where catalogs are to be."""
+    """Bytecode for all that has none: nobody can write it to a mount. Each package a catalog of its own, as sites do it.
+
+    The files that say so are in the tree, so that it is the same wherever it is read.
+    """
     command = [sys.executable, "-m", "compileall", "-q", "-j", "0", str(tree / LIBRARY)]
     # What is no Python of this version is not imported either, so that compileall's exit status says nothing.
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=_PATIENCE, check=False)
-    (tree / ".cvmfsdirtab").write_text(_CATALOGS)
+    packages = (path for path in (tree / PACKAGES).iterdir() if path.is_dir() and path.suffix != ".dist-info")
+    for directory in (tree / LIBRARY, *packages):
+        (directory / _CATALOG).touch()
 
 
 def command(top: Path, *words: str) -> Sequence[str]:
     """The tree's own interpreter, with nothing of this machine's Python, nor of its user's."""
-    return (str(top / "bin" / "python3"), "-S", "-s", *words)
+    return (str(top / "bin" / "python3"), "-S", "-s", "-P", *words)
 
 
 def environment(top: Path) -> Mapping[str, str]:

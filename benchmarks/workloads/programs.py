@@ -17,7 +17,7 @@ _CHECKED = "import sys, {modules}; sys.exit(sum(not m.__file__.startswith(sys.ar
 _BY_EACH = "json, email.message, http.client, sqlite3, decimal"
 
 
-def _importing(name: str, tree: Tree, modules: str, *, quick: bool = False) -> Workload:
+def importing(name: str, tree: Tree, modules: str, *, quick: bool = False) -> Workload:
     """The interpreter of the tree starts, imports modules, and ends."""
     return Workload(
         f"import-{name}",
@@ -42,11 +42,11 @@ def _starting(scene: Scene) -> Sequence[str]:
 
 
 WORKLOADS = (
-    _importing("numpy", PYTHON, "numpy", quick=True),
-    _importing("scientific", SOFTWARE, "scipy.stats, sympy, networkx"),
-    _importing("pandas", SOFTWARE, "pandas"),
-    _importing("sklearn", SOFTWARE, "sklearn.ensemble"),
-    _importing("hep", EXPERIMENTS, "awkward, uproot"),
+    importing("numpy", PYTHON, "numpy", quick=True),
+    importing("scientific", SOFTWARE, "scipy.stats, sympy, networkx"),
+    importing("pandas", SOFTWARE, "pandas"),
+    importing("sklearn", SOFTWARE, "sklearn.ensemble"),
+    importing("hep", EXPERIMENTS, "awkward, uproot"),
     Workload(
         "pythia",
         f"{EVENTS} collisions generated, jets found, a ROOT file written: interpreter, packages and data from the tree",
