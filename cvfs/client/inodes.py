@@ -6,7 +6,7 @@ hard-link group share a number. Numbers stay below 2^32: old 32-bit programs fai
 
 import stat
 from collections import OrderedDict
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from cvfs.client.content import Piece
 from cvfs.client.number_table import NumberTable
@@ -116,21 +116,24 @@ class Inodes:
         """
         node = self._by_key.get(key)
         if node is None:
-            number = numbers.get(key, 0)
-            if number in self._by_number:
+            number = numbers.get(key, 0) if numbers else 0
+            if number and number in self._by_number:
                 raise NumberInUse(key, path)
-            node = Node(number or self._free_number(), key, path, entry)
-            self._by_number.put(node.ino, node)
-            self._by_key[key] = node
-            self._unreferenced[node.ino] = None
-            self._trim()
+            number = number or self._free_number()
+            node = self._by_key[key] = Node(number, key, path, entry)
+            self._by_number.put(number, node)
+            self._unreferenced[number] = None
+            if len(self._unreferenced) > _UNREFERENCED_LIMIT:
+                self._trim()
         return node
 
-    def reference(self, node: Node) -> None:
-        """The kernel was given the number once more."""
-        if not node.references:
-            self._unreferenced.pop(node.ino, None)
-        node.references += 1
+    def reference(self, nodes: Iterable[Node]) -> None:
+        """The kernel was given these numbers once more."""
+        unreferenced = self._unreferenced
+        for node in nodes:
+            if not node.references:
+                unreferenced.pop(node.ino, None)
+            node.references += 1
 
     def withhold(self, ino: int) -> None:
         """A reference that was counted did not reach the kernel; the number stays for a while, as before it."""
@@ -190,9 +193,9 @@ class Inodes:
             self._drop(self.node(ino))
 
     def _free_number(self) -> int:
-        while self._next in self._by_number:
-            self._next = self._next + 1 if self._next < LAST else FIRST
-        number = self._next
+        number, used = self._next, self._by_number
+        while number in used:
+            number = number + 1 if number < LAST else FIRST
         self.highest = max(self.highest, number)
-        self._next = self._next + 1 if self._next < LAST else FIRST
+        self._next = number + 1 if number < LAST else FIRST
         return number

@@ -25,7 +25,8 @@ class NumberTable(Generic[Value]):
         return self._count
 
     def __contains__(self, number: int) -> bool:
-        return self.get(number) is not None
+        page = self._pages.get(number >> _BITS)
+        return page is not None and page[number & _MASK] is not None
 
     def get(self, number: int) -> Value | None:
         """The value of a number, if it has one."""

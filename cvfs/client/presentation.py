@@ -1,6 +1,7 @@
 """What a mount shows differently from what was published, made out of the settings; it never looks at a tree."""
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,11 +12,11 @@ from cvfs.client.owners import OwnerMap, read_owner_map
 from cvfs.client.settings import Settings
 from cvfs.client.variant_symlinks import expand
 from cvfs.errors import AttributeUnsupported, NoSuchAttribute
-from cvfs.format.dirent import DirectoryEntry
+from cvfs.format.dirent import MOST_LINKS, DirectoryEntry
 
 __all__ = ["CONTROL_ATTRIBUTE", "Observation", "View", "view_of"]
 
-_BLOCK = 512
+_DEVICES = frozenset({stat.S_IFCHR, stat.S_IFBLK})
 _ANYBODY_READS = 0o444
 _ANYBODY_ENTERS = 0o555
 _TRUSTED = b"trusted."
@@ -63,19 +64,21 @@ class View:
 
     def attributes(self, ino: int, entry: DirectoryEntry) -> Attributes:
         """What stat(2) tells of an entry (FORMAT sections 9.4, 9.9)."""
-        size, rdev, mode = entry.size, 0, entry.mode
-        if entry.is_link:
+        _, mode, size, mtime, mtime_ns, uid, gid, hardlinks, _, _, _, _ = entry
+        rdev, kind = 0, stat.S_IFMT(mode)
+        if kind == stat.S_IFLNK:
             size = len(self.target(entry))
-        elif entry.is_device:
-            size, rdev = 0, entry.size
+        elif kind in _DEVICES:
+            size, rdev = 0, size
         if self.world_readable:
-            mode |= _ANYBODY_ENTERS if entry.is_directory else _ANYBODY_READS
-        uid, gid = self.owner or (entry.uid, entry.gid)
-        if self.owner is None:
+            mode |= _ANYBODY_ENTERS if kind == stat.S_IFDIR else _ANYBODY_READS
+        if self.owner is not None:
+            uid, gid = self.owner
+        else:
             uid = self.uids.of(uid) if self.uids else uid
             gid = self.gids.of(gid) if self.gids else gid
-        blocks = -(-size // _BLOCK)
-        return Attributes(ino, mode, entry.linkcount, uid, gid, rdev, size, blocks, entry.mtime, entry.mtime_ns or 0)
+        links = hardlinks & MOST_LINKS or 1
+        return Attributes(ino, mode, links, uid, gid, rdev, size, (size + 511) >> 9, mtime, mtime_ns or 0)
 
 
 def view_of(settings: Settings, observed: Observation, claimer: tuple[int, int] | None = None) -> View:

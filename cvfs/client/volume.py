@@ -22,7 +22,7 @@ from cvfs.client.reading import Reader
 from cvfs.client.repository import Repository
 from cvfs.client.stable_inodes import StableInodes, named
 from cvfs.errors import NotADirectory, NotALink, NotFound
-from cvfs.format.dirent import DirectoryEntry
+from cvfs.format.dirent import MOST_LINKS, DirectoryEntry
 from cvfs.format.xattrs import stored_attributes
 from cvfs.hashes import parent_path
 
@@ -82,7 +82,7 @@ class Volume:
             if shown is not self._shown:
                 return None
             node = self._assign(shown, parent, entry, _NO_NUMBERS)
-            self._inodes.reference(node)
+            self._inodes.reference((node,))
             return self._view.attributes(node.ino, entry)
 
     def _lookup_dots(self, node: Node, name: bytes, *, wait: bool) -> Attributes:
@@ -92,7 +92,7 @@ class Volume:
         with self._lock:
             if name == b"..":
                 node = self._inodes.assign(path, path, entry, numbers)
-            self._inodes.reference(node)
+            self._inodes.reference((node,))
             return self._attributes(node)
 
     def _node(self, ino: int, *, wait: bool) -> Node:
@@ -272,6 +272,8 @@ class Volume:
             shown = self._shown
             listing.follow(shown, start, wait=wait)
             entries = listing.entries[start:stop]
+            if not entries:
+                return []
             found = self._give_numbers(shown, listing.path, entries, wait=wait, counted=counted)
             if found is not None:
                 return found
@@ -287,8 +289,8 @@ class Volume:
                     if shown is not self._shown:
                         return None
                     nodes = [self._assign(shown, parent, entry, numbers) for entry in entries]
-                    for node in nodes if counted else ():
-                        self._inodes.reference(node)
+                    if counted:
+                        self._inodes.reference(nodes)
                     attributes = self._view.attributes
                     return [(e.name, attributes(node.ino, e)) for e, node in zip(entries, nodes, strict=True)]
             except NumberInUse as used:
@@ -330,12 +332,14 @@ class Volume:
         return shown.read(node.path, wait=wait)
 
     def _assign(self, shown: Directories, parent: bytes, entry: DirectoryEntry, numbers: Mapping[Key, int]) -> Node:
-        path = parent + b"/" + entry.name
-        key = self._key(shown, path, entry)
+        path = b"%b/%b" % (parent, entry.name)
+        key = self._key(shown, path, entry) if entry.hardlinks > MOST_LINKS else path
         node = self._inodes.at(key)
         # Names differ within a hard-link group. Anything else is left from a revision in which nobody compared this
         # directory.
-        if node is not None and node.row != pack(entry):
+        if node is not None:
+            if node.row == pack(entry):
+                return node
             self._succeed([(node, entry)])
         return self._inodes.assign(key, path, entry, numbers)
 

@@ -12,7 +12,8 @@ HASH_SHIFT = 8
 COMPRESSION_SHIFT = 11
 _CODE_MASK = 7
 _GROUP_SHIFT = 32
-_LINKS_MASK = 0xFFFFFFFF
+MOST_LINKS = 2**32 - 1
+"""What the lower half of `hardlinks` holds; the number of a group lies above it."""
 
 
 class Flag(enum.IntFlag):
@@ -61,7 +62,7 @@ class DirectoryEntry(NamedTuple):
     @property
     def linkcount(self) -> int:
         """Number of names; at least 1."""
-        return self.hardlinks & _LINKS_MASK or 1
+        return self.hardlinks & MOST_LINKS or 1
 
     @property
     def hardlink_group(self) -> int:

@@ -15,7 +15,7 @@ def table(row) -> Inodes:
 def add(table, row, path: bytes, mode: int = 0o100644, references: int = 0):
     node = table.assign(path, path, row(path.rpartition(b"/")[2], mode))
     for _ in range(references):
-        table.reference(node)
+        table.reference([node])
     return node
 
 
