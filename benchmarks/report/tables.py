@@ -1,0 +1,50 @@
+"""Tables of Markdown and the figures in them; knows nothing of benchmarks."""
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.statistics import Spread
+
+_TO = "\N{EN DASH}"
+NOTHING = _TO
+"""What stands in a cell without a figure."""
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 1) -> str:
+    """Columns from `numbers_from` on are set to the right; empty text if there are no rows."""
+    lines = [_line(row) for row in rows]
+    if not lines:
+        return ""
+    rule = ["---:" if at >= numbers_from else "---" for at in range(len(head))]
+    return "\n".join([_line(head), _line(rule), *lines]) + "\n"
+
+
+def figure(value: float) -> str:
+    """Three digits that matter, no powers of ten: 0.0123, 1.23, 123, 12,345."""
+    if value == 0:
+        return "0"
+    if value >= 100:
+        return f"{value:,.0f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    if value >= 1:
+        return f"{value:.2f}"
+    return f"{value:.3g}" if value >= 0.0001 else f"{value:.1e}"
+
+
+def interval(value: Spread | None) -> str:
+    """The median, and in brackets from where to where; of one repetition, the figure alone."""
+    if value is None:
+        return NOTHING
+    if value.count == 1:
+        return figure(value.median)
+    return f"{figure(value.median)} ({figure(value.low)}{_TO}{figure(value.high)})"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _cell(text: str) -> str:
+    """A bar would end the cell; reasons for failures come from programs."""
+    return " ".join(text.replace("|", "\\|").split())
