@@ -10,14 +10,16 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from benchmarks.model import Unavailable
+from benchmarks.trees import software
+from benchmarks.trees.named import EXPERIMENT as PACKAGES
+
 AREA = Path(__file__).resolve().parent.parent / "demo-area"
 FQRN = "demo.cvfs.example"
-PACKAGES = ("pythia8mc", "fastjet", "uproot", "awkward", "boost-histogram", "numpy")
 ANALYSIS = Path(__file__).with_name("demo_analysis.py")
 BIN = Path(sys.executable).parent
 SERVER_START_PATIENCE = 20.0
@@ -32,7 +34,11 @@ def main() -> int:
         print("demo: /dev/fuse is missing or not allowed here: load the fuse module, or run where FUSE may be used")
         return 1
     say("1. Install a software stack with pip into a tree: " + " ".join(PACKAGES))
-    tree = software_tree(AREA / "tree")
+    try:
+        tree = software_tree(AREA / "tree")
+    except Unavailable as error:
+        print(f"demo: {error}")
+        return 1
     say("2. Create a repository and publish the tree")
     fresh(AREA / "site")
     command("cvfs-server", "mkfs", "-Z", chosen.compression, FQRN)
@@ -56,33 +62,9 @@ def software_tree(tree: Path) -> Path:
     if done.exists():
         print(f"   {tree} is there already")
         return tree
-    shutil.rmtree(tree, ignore_errors=True)
-    library = tree / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    stdlib = sysconfig.get_path("stdlib")
-    shutil.copytree(
-        stdlib, library, symlinks=True, ignore=shutil.ignore_patterns("site-packages", "dist-packages", "test")
-    )
-    (tree / "bin").mkdir()
-    shutil.copy2(os.path.realpath(sys.executable), tree / "bin" / "python3")
-    shared = Path(sysconfig.get_config_var("LIBDIR") or "/") / (sysconfig.get_config_var("LDLIBRARY") or "none")
-    if shared.suffix == ".so" and shared.exists():
-        shutil.copy2(os.path.realpath(shared), tree / "lib" / os.path.basename(os.path.realpath(shared)))
-    install = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--only-binary",
-        ":all:",
-        "--target",
-        str(library / "site-packages"),
-        *PACKAGES,
-    ]
-    subprocess.run(install, check=True, stdout=subprocess.DEVNULL)
+    fresh(tree)
+    software.with_packages(*PACKAGES)(tree)
     shutil.copy2(ANALYSIS, tree / "bin" / "analysis.py")
-    # Each package a catalog of its own: a client loads only what it touches.
-    (tree / ".cvmfsdirtab").write_text(f"/lib/{library.name}\n/lib/{library.name}/site-packages/*\n")
     done.touch()
     return tree
 

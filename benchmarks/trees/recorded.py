@@ -23,10 +23,10 @@ _SAID: Sequence[tuple[re.Pattern[str], Sequence[tuple[int, int]]]] = (
 
 
 def record(tree: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Run the command, which starts the tree's interpreter with -vv, and keep what it looked at in the tree."""
+    """Run the command, the tree's interpreter with -vv, and keep what it looked at in the tree. Raises Unavailable."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PATIENCE, check=False)
     if done.returncode:
-        raise Unavailable(f"{' '.join(command)}: {done.stderr.strip().splitlines()[-1:]}")
+        raise Unavailable(f"{' '.join(command)}: exit status {done.returncode}")
     lines = [f'"0.000","{code}","{path}","recorded"\r\n' for code, path in _accesses(str(tree), done.stderr)]
     (tree / TRACE).parent.mkdir(exist_ok=True)
     (tree / TRACE).write_text("".join(lines), newline="")

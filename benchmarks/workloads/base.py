@@ -27,10 +27,10 @@ class Scene:
 class Workload:
     """`command` takes all of the time counted; it ends with 0 only if it read what it should.
 
-    A command that prints a line `seconds=N` says itself how long the work took (an interpreter's start is not counted); other
-    lines `name=N` become figures of the sample. `environment` is added to that of the run. `quick` ones belong to the quick
-    set, `full` ones to the full set. `needs` are programs that must be there. `over_links`: it reads few enough files to be
-    run cold behind a link of large latency. `patience`: seconds after which it has failed.
+    A command that prints lines `seconds=N` and `cpu_seconds=N` says itself what the work took (an interpreter's start is not
+    counted); other lines `name=N` become figures of the sample. `environment` is added to that of the run. `quick` ones belong
+    to the quick set, `full` ones to the full set. `needs` are programs that must be there. `over_links`: it reads few enough
+    files to be run cold behind a link of large latency. `patience`: seconds after which it has failed.
     """
 
     name: str
