@@ -12,7 +12,6 @@ from pathlib import Path
 
 from benchmarks import campaign, plan, results
 from benchmarks.model import Contest, Link, Report, State
-from benchmarks.serving import Servers
 from benchmarks.setting import setting
 from benchmarks.targets.named import DEFAULT, NAMES, split, targets
 from benchmarks.targets.surroundings import Surroundings
@@ -68,12 +67,6 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_false", dest="full", help="the quick set, under five minutes [default]")
     size.add_argument("--full", action="store_true", help="the full set, unattended")
-    add(
-        "--no-relay",
-        action="store_false",
-        dest="relay",
-        help="no relay without a link: nobody counts what is on the wire",
-    )
     parser.set_defaults(verb=run)
 
 
@@ -110,9 +103,8 @@ def run(chosen: argparse.Namespace) -> int:
         directory.mkdir(parents=True, exist_ok=True)
     wishes = plan.Wishes(chosen.workloads, _states(chosen.state), _links(chosen.rtt, chosen.bandwidth), chosen.full)
     repetitions = chosen.repeat or _REPETITIONS["full" if chosen.full else "quick"]
-    with _alone(work), _interruptible(), Servers(work) as servers:
-        surroundings = Surroundings(work, servers, chosen.relay)
-        contestants = targets(split(chosen.against), _directories(chosen.directories), surroundings)
+    with _alone(work), _interruptible():
+        contestants = targets(split(chosen.against), _directories(chosen.directories), Surroundings(work))
         report = _measure(plan.planned(wishes, contestants, work), repetitions, out / RESULTS, work)
     print(out / RESULTS)
     return 0 if any(result.samples for result in report.results) else 1

@@ -5,25 +5,16 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.commands import environment
 from benchmarks.model import Failed, Link
+from benchmarks.processes import ended
+from benchmarks.serving import HOST, Passed, served
 
 _PATIENCE = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """Since the relay was started: requests, bytes of bodies that answered them, connections made; `targets` by path."""
-
-    requests: int
-    body_bytes: int
-    connections: int
-    targets: Mapping[str, int]
 
 
 class Relay:
@@ -33,23 +24,46 @@ class Relay:
         self._process = process
         self.port = port
 
-    def passed(self, *, targets: bool = False) -> Passed:
+    def passed(self) -> Passed:
         """What has gone by so far. Raises Failed if the relay does not answer."""
         assert self._process.stdin
         try:
-            self._process.stdin.write(b"targets\n" if targets else b"counts\n")
+            self._process.stdin.write(b"\n")
             self._process.stdin.flush()
         except OSError as error:
             raise Failed(f"the relay has ended: {error.strerror}") from error
         found: dict[str, Any] = json.loads(_line(self._process))
-        return Passed(found["requests"], found["body_bytes"], found["connections"], found.get("targets", {}))
+        return Passed(found["requests"], found["body_bytes"], found["targets"])
+
+
+class Connected(Protocol):
+    """The end of a link that a client is given: what answers on this machine's `port`, and counts."""
+
+    @property
+    def port(self) -> int:
+        """Where to ask."""
+
+    def passed(self) -> Passed:
+        """What the client was given so far. Raises Failed."""
 
 
 @contextlib.contextmanager
-def relayed(server: tuple[str, int], link: Link, work: Path) -> Iterator[Relay]:
+def connected(site: Path, link: Link, state: Path, work: Path) -> Iterator[Connected]:
+    """A server for the site, behind that link. Without any delay there is no relay, which takes its own 70 µs for a request,
+    unless nobody else would count. Raises Failed."""
+    with served(site, state, work) as server:
+        if link == Link() and server.counts:
+            yield server
+        else:
+            with relayed(server.port, link, work) as relay:
+                yield relay
+
+
+@contextlib.contextmanager
+def relayed(port: int, link: Link, work: Path) -> Iterator[Relay]:
     """A relay to the server behind that link, as long as the context lasts. Raises Failed if it does not start."""
     options = ["--rtt", str(link.rtt), "--bandwidth", str(link.bandwidth)]
-    words = [sys.executable, "-m", "benchmarks.relay", server[0], str(server[1]), *options]
+    words = [sys.executable, "-m", "benchmarks.relay", HOST, str(port), *options]
     process = subprocess.Popen(
         words,
         stdin=subprocess.PIPE,
@@ -75,16 +89,3 @@ def _line(process: "subprocess.Popen[bytes]") -> bytes:
     if not line:
         raise Failed("the relay ended without an answer")
     return line
-
-
-def ended(process: "subprocess.Popen[bytes]", patience: float = _PATIENCE) -> None:
-    """See a process off that was asked to end by closing its input, or by a signal of the caller's: by force at last."""
-    for stream in (process.stdin, process.stdout):
-        if stream:
-            with contextlib.suppress(OSError):
-                stream.close()
-    try:
-        process.wait(patience)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(patience)

@@ -1,11 +1,14 @@
-"""What a process and those that it started have taken so far, out of /proc; it touches none of them."""
+"""What a process and those that it started have taken so far, out of /proc; how a child is seen off; it starts none."""
 
+import contextlib
 import os
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 _KIB = 1024
+_PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,24 +20,16 @@ class Taken:
     peak: int = 0
     switches: int = 0
 
-    def __add__(self, other: "Taken") -> "Taken":
-        return Taken(
-            self.cpu_seconds + other.cpu_seconds,
-            self.resident + other.resident,
-            self.peak + other.peak,
-            self.switches + other.switches,
-        )
-
 
 def taken(pid: int) -> Taken:
-    """By a process and all below it; what a process took that has ended is not in it."""
-    total = Taken()
-    for member in family(pid):
-        try:
-            total += _of(member)
-        except OSError:
-            continue
-    return total
+    """By a process and all below it; memory is its own, for what forks share would count twice.
+
+    What a process below it took that has ended is not in it. All are zero if it has itself ended.
+    """
+    own = _of(pid)
+    others = [_of(member) for member in family(pid)[1:]]
+    cpu_seconds = own.cpu_seconds + sum(other.cpu_seconds for other in others)
+    return Taken(cpu_seconds, own.resident, own.peak, own.switches + sum(other.switches for other in others))
 
 
 def family(pid: int) -> list[int]:
@@ -53,7 +48,9 @@ def has_gone(pid: int) -> bool:
 
 
 def _of(pid: int) -> Taken:
-    values = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+    values = dict(line.split(":", 1) for line in _lines(f"/proc/{pid}/status"))
+    if not values:
+        return Taken()
     memory = [int(values[name].split()[0]) * _KIB if name in values else 0 for name in ("VmRSS", "VmHWM")]
     return Taken(processor_seconds(pid), memory[0], memory[1], _switches(pid))
 
@@ -94,3 +91,16 @@ def _lines(path: str) -> list[str]:
 
 def _words(path: str) -> list[str]:
     return " ".join(_lines(path)).split()
+
+
+def ended(process: "subprocess.Popen[bytes]", patience: float = _PATIENCE) -> None:
+    """See a process off that was asked to end by closing its input, or by a signal of the caller's: by force at last."""
+    for stream in (process.stdin, process.stdout):
+        if stream:
+            with contextlib.suppress(OSError):
+                stream.close()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(patience)

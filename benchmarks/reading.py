@@ -14,8 +14,6 @@ from benchmarks.targets.base import Place, Target
 from benchmarks.trees.base import made
 from benchmarks.workloads.base import Scene, Workload
 
-_WAKING_PATIENCE = 30.0
-
 
 @dataclass(slots=True)
 class Caches:
@@ -65,7 +63,6 @@ class Reading:
     def _once(self, target: Target, state: State) -> Sample:
         """In a place of its own."""
         with target.place(self.workload.tree, state, self.link) as place:
-            self._wake(place)
             sample = self._measured(place)
         if state is State.COLD:
             self.caches.filled_by[self._cache(target)] = self.workload.name
@@ -124,13 +121,6 @@ class Reading:
             yield Scene(place.top, made(self.workload.tree, self.work / "trees"), scratch)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-
-    def _wake(self, place: Place) -> None:
-        """The program itself comes from this machine's disk, which is not what is measured: it is in memory for all alike."""
-        with self._scene(place) as scene, contextlib.suppress(Failed):
-            program = os.fspath(self.workload.command(scene)[0])
-            if not program.startswith(os.fspath(place.top)):
-                run([program, "--version"], self._environment(scene), _WAKING_PATIENCE, scene.scratch)
 
 
 def _require(workload: Workload) -> None:

@@ -4,8 +4,8 @@ It changes no byte and knows no cache. What it does not imitate is TCP itself: a
 
     python -m benchmarks.relay HOST PORT --rtt 20 --bandwidth 100
 
-says the port at which it listens. To each line on its standard input it answers with what has passed as one line of JSON; a
-line `targets` asks for what was requested, too. It ends with its standard input.
+says the port at which it listens. To each line on its standard input it answers with what has passed, as one line of JSON. It
+ends with its standard input.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from benchmarks.framing import Exchange, Unframed
 
@@ -87,7 +88,7 @@ class Relay:
         self._order = 0
         self._connections: set[Connection] = set()
         self._watched: set[socket.socket] = set()
-        self._closed_heads = self._closed_bytes = self._all = 0
+        self._closed_bytes = 0
         self._targets: Counter[str] = Counter()
         self._stopping = False
 
@@ -113,16 +114,13 @@ class Relay:
     def _command(self) -> None:
         line = os.read(sys.stdin.fileno(), 4096)
         self._stopping = not line
-        for word in line.splitlines():
-            answer = self._counts() | ({"targets": self._targets} if word == b"targets" else {})
-            print(json.dumps(answer), flush=True)
+        for _ in line.splitlines():
+            print(json.dumps(self._counts()), flush=True)
 
-    def _counts(self) -> dict[str, int]:
-        """Requests, bytes of the bodies that answered them, connections ever made."""
-        answers = [connection.exchange for connection in self._connections]
-        requests = self._closed_heads + sum(exchange.requests.heads for exchange in answers)
-        passed = self._closed_bytes + sum(exchange.answers.body_bytes for exchange in answers)
-        return {"requests": requests, "body_bytes": passed, "connections": self._all}
+    def _counts(self) -> dict[str, Any]:
+        """Requests, bytes of the bodies that answered them, how often which target was asked for."""
+        passed = self._closed_bytes + sum(each.exchange.answers.body_bytes for each in self._connections)
+        return {"requests": self._targets.total(), "body_bytes": passed, "targets": self._targets}
 
     # --- connections --------------------------------------------------------------------------------------------------
 
@@ -144,7 +142,6 @@ class Relay:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(client, server, self._note)
         self._connections.add(connection)
-        self._all += 1
         self._watch(connection, server)
         if self._half:
             self._later(time.monotonic() + 2 * self._half, lambda: self._watch(connection, client))
@@ -242,7 +239,6 @@ class Relay:
         if connection not in self._connections:
             return
         self._connections.discard(connection)
-        self._closed_heads += connection.exchange.requests.heads
         self._closed_bytes += connection.exchange.answers.body_bytes
         for end in (connection.up.source, connection.down.source):
             self._watched.discard(end)

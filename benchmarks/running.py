@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,14 +23,28 @@ SECONDS, CPU_SECONDS = "seconds", "cpu_seconds"
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """Seconds by the clock, and of processors for the process and all it waited for; figures: what it printed as `name=N`."""
+    """Seconds by the clock, and of processors for the process and all it waited for; figures: what it printed as `name=N`.
+
+    `printed` is all of what it printed, or the last 64 KiB.
+    """
 
     seconds: float
     cpu_seconds: float
     figures: Mapping[str, float] = field(default_factory=dict)
+    printed: str = ""
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], patience: float, directory: Path) -> Ran:
+Attending = Callable[[int], contextlib.AbstractContextManager[object]]
+"""Whoever looks at a process, by its number, as long as it runs."""
+
+
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    patience: float,
+    directory: Path,
+    attending: Attending = contextlib.nullcontext,
+) -> Ran:
     """Run it with `directory` as the working directory. Raises Failed if it fails, or is not done in that many seconds.
 
     What it prints goes to memory: the null device would be noticed (tar and grep then do less), a disk would be measured.
@@ -38,11 +52,12 @@ def run(command: Sequence[str], environment: Mapping[str, str], patience: float,
     with _memory_file() as output, _memory_file() as errors:
         started = time.monotonic()
         process = _start(command, environment, directory, output, errors)
-        status, cpu_seconds = _wait(process, patience)
+        with attending(process.pid):
+            status, cpu_seconds = _wait(process, patience)
         seconds = time.monotonic() - started
         if status:
             raise Failed(f"{command[0]}: {_why(status, errors)}")
-        return _measured(seconds, cpu_seconds, figures(_end(output)))
+        return _measured(seconds, cpu_seconds, _end(output))
 
 
 def figures(printed: str) -> dict[str, float]:
@@ -50,8 +65,9 @@ def figures(printed: str) -> dict[str, float]:
     return {name: float(value) for name, value in _FIGURE.findall(printed)}
 
 
-def _measured(seconds: float, cpu_seconds: float, found: dict[str, float]) -> Ran:
-    return Ran(found.pop(SECONDS, seconds), found.pop(CPU_SECONDS, cpu_seconds), found)
+def _measured(seconds: float, cpu_seconds: float, printed: str) -> Ran:
+    found = figures(printed)
+    return Ran(found.pop(SECONDS, seconds), found.pop(CPU_SECONDS, cpu_seconds), found, printed)
 
 
 @contextlib.contextmanager

@@ -1,26 +1,29 @@
-"""The web server that published repositories come from: nginx where it is installed, else cvfs's own; it is not measured.
+"""The web server that a published repository comes from, one for each place that is measured; it is not what is measured.
 
-Each site has its own, started when it is first asked for, on a free port of this machine.
+It is nginx where that is installed, which counts what it gives in a log, else cvfs's own, which takes twice the time.
 """
 
 import contextlib
+import http.client
 import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from benchmarks.commands import CVFS_SERVER, environment
-from benchmarks.link import ended
 from benchmarks.model import Failed
+from benchmarks.processes import ended
 
+HOST = "127.0.0.1"
 _PATIENCE = 20.0
 _PAUSE = 0.02
-_HOST = "127.0.0.1"
-_NGINX = """
+_LOG = "access.log"
+_NGINX = """\
 {user}
 daemon off;
 worker_processes 1;
@@ -28,7 +31,8 @@ pid {state}/nginx.pid;
 error_log {state}/error.log;
 events {{ worker_connections 512; }}
 http {{
-    access_log off;
+    log_format counted '$request_uri $body_bytes_sent';
+    access_log {state}/{log} counted;
     sendfile on;
     tcp_nopush on;
     keepalive_requests 1000000;
@@ -42,40 +46,97 @@ http {{
     server {{
         listen {host}:{port};
         location /cvmfs/ {{ root {root}; }}
+        location /counted/ {{ return 204; }}
     }}
 }}
 """
 
 
-class Servers:
-    """One for each site that was asked for; all of them end with the context."""
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What a client was given so far: requests, bytes of the bodies that answered them, how often which path was asked for."""
 
-    def __init__(self, work: Path) -> None:
-        self._work = work
-        self._ports: dict[Path, int] = {}
-        self._stack = contextlib.ExitStack()
+    requests: int
+    body_bytes: int
+    targets: Mapping[str, int]
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._ports.clear()
-        self._stack.close()
+class Server:
+    """Cvfs's own, which counts nothing."""
 
-    def address(self, site: Path) -> tuple[str, int]:
-        """Where the site's repositories are: below /cvmfs there. Raises Failed if no server can be started."""
-        if site not in self._ports:
-            self._ports[site] = self._stack.enter_context(_serving(site, self._work))
-        return _HOST, self._ports[site]
+    counts = False
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def passed(self) -> Passed:
+        """Raises Failed: nobody counts."""
+        raise Failed("this server does not count what it gives")
+
+
+class CountingServer(Server):
+    """Nginx. Its one process logs each request when it is done with it, before it looks at the next."""
+
+    counts = True
+
+    def __init__(self, port: int, log: Path) -> None:
+        super().__init__(port)
+        self._log = log
+        self._read = self._asked = self._bytes = 0
+        self._targets: Counter[str] = Counter()
+
+    def passed(self) -> Passed:
+        """All that was given until now. Raises Failed if the server has ended."""
+        self._asked += 1
+        token, deadline = f"/counted/{self._asked}", time.monotonic() + _PATIENCE
+        _ask(self.port, token)
+        while not self._read_until(token):
+            if time.monotonic() > deadline:
+                raise Failed(f"{self._log}: the web server logs nothing")
+            time.sleep(_PAUSE)
+        return Passed(self._targets.total(), self._bytes, dict(self._targets))
+
+    def _read_until(self, token: str) -> bool:
+        """The lines that are new, but for our own requests; whether the one with that path was among them."""
+        with self._log.open("rb") as file:
+            file.seek(self._read)
+            lines = file.read().splitlines(keepends=True)
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            self._read += len(line)
+            target, _, size = line.decode("latin-1").strip().rpartition(" ")
+            if target == token:
+                return True
+            self._targets[target] += 1
+            self._bytes += int(size)
+        return False
+
+
+def _ask(port: int, target: str) -> None:
+    connection = http.client.HTTPConnection(HOST, port, timeout=_PATIENCE)
+    try:
+        connection.request("GET", target)
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException) as error:
+        raise Failed(f"the web server does not answer: {error}") from error
+    finally:
+        connection.close()
 
 
 @contextlib.contextmanager
-def _serving(site: Path, work: Path) -> Iterator[int]:
-    port = _free_port()
-    log = work / "server.log"
-    with log.open("ab") as output:
+def served(site: Path, state: Path, work: Path) -> Iterator[Server]:
+    """The repositories of a site below /cvmfs, on a port of this machine. `state` is where the server puts what is its own.
+
+    Raises Failed if no server can be started.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    (state / _LOG).unlink(missing_ok=True)
+    port, nginx = _free_port(), _nginx()
+    words = _nginx_words(nginx, site, state, port) if nginx else _own_words(site, port)
+    with (state / "output.log").open("wb") as output:
         process = subprocess.Popen(
-            _words(site, port),
+            words,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -83,36 +144,39 @@ def _serving(site: Path, work: Path) -> Iterator[int]:
             start_new_session=True,
         )
     try:
-        _wait_for(process, port, log)
-        yield port
+        _wait_for(process, port, state)
+        yield CountingServer(port, state / _LOG) if nginx else Server(port)
     finally:
         process.terminate()
         ended(process)
 
 
-def _words(site: Path, port: int) -> list[str]:
-    nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if nginx is None:
-        return [*CVFS_SERVER, "serve", "--root", str(site), "--port", str(port)]
-    state = site / "nginx"
-    state.mkdir(exist_ok=True)
+def _nginx() -> str | None:
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def _own_words(site: Path, port: int) -> list[str]:
+    return [*CVFS_SERVER, "serve", "--root", str(site), "--port", str(port)]
+
+
+def _nginx_words(nginx: str, site: Path, state: Path, port: int) -> list[str]:
     # Workers of root would become another user, who cannot read below a directory that is root's alone.
     user = "user root;" if os.geteuid() == 0 else ""
-    text = _NGINX.format(user=user, state=state, host=_HOST, port=port, root=site / "srv")
+    text = _NGINX.format(user=user, state=state, log=_LOG, host=HOST, port=port, root=site / "srv")
     (state / "nginx.conf").write_text(text)
     return [nginx, "-p", str(state), "-e", f"{state}/error.log", "-c", str(state / "nginx.conf")]
 
 
 def _free_port() -> int:
-    with socket.create_server((_HOST, 0)) as listener:
+    with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
-def _wait_for(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def _wait_for(process: "subprocess.Popen[bytes]", port: int, state: Path) -> None:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection((_HOST, port), _PAUSE):
+        with contextlib.suppress(OSError), socket.create_connection((HOST, port), _PAUSE):
             return
         time.sleep(_PAUSE)
-    raise Failed(f"no web server could be started: see {log}")
+    raise Failed(f"no web server could be started: see {state}")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.commands import CVFS, environment
-from benchmarks.link import relayed
+from benchmarks.link import connected
 from benchmarks.model import Link, State, Unavailable
 from benchmarks.targets import control, kernel_caches
 from benchmarks.targets.mounted import MountPlace, serving
-from benchmarks.targets.site import FQRN, Site, published, warmed
+from benchmarks.targets.site import FQRN, Site, published, url_of, warmed
 from benchmarks.targets.surroundings import Surroundings
 from benchmarks.trees.base import Tree
 
@@ -40,17 +40,12 @@ class CvfsMount:
         site = published(tree, self.surroundings, self.compression)
         cache = self._area(tree) / "cache"
         _prepare(site, cache, state)
-        server = self.surroundings.servers.address(site.directory)
+        work, mountpoint = self.surroundings.work, self._area(tree) / "mnt"
         with contextlib.ExitStack() as stack:
-            relay = None
-            if self.surroundings.relay or link != Link():
-                relay = stack.enter_context(relayed(server, link, self.surroundings.work))
-            url = f"http://{server[0]}:{relay.port if relay else server[1]}/cvmfs/{FQRN}"
-            mountpoint = self._area(tree) / "mnt"
-            words = self._words(url, mountpoint, site, cache)
-            around = environment(self.surroundings.work)
-            pid = stack.enter_context(serving(words, mountpoint, around, self._area(tree) / "client.log"))
-            yield MountPlace(mountpoint, pid, relay, lambda: control.state(cache / f"cvmfs_io.{FQRN}")["requests"])
+            end = stack.enter_context(connected(site.directory, link, self._area(tree) / "server", work))
+            words = self._words(url_of(end), mountpoint, site, cache)
+            pid = stack.enter_context(serving(words, mountpoint, environment(work), self._area(tree) / "client.log"))
+            yield MountPlace(mountpoint, pid, end, lambda: control.state(cache / f"cvmfs_io.{FQRN}")["requests"])
 
     def _area(self, tree: Tree) -> Path:
         """Names of targets hold settings, which may hold anything."""

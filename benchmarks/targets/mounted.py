@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.link import Relay
+from benchmarks.link import Connected
 from benchmarks.model import ClientCosts, Failed
 from benchmarks.processes import taken
 
@@ -24,16 +24,15 @@ class MountPlace:
 
     top: Path
     pid: int
-    relay: Relay | None
+    link: Connected
     operations: Callable[[], Mapping[str, int]]
 
     def costs(self) -> ClientCosts | None:
         """Of the mount's process and those that it started. Raises Failed if it does not answer."""
         fuse = self.operations()
         own = taken(self.pid)
-        passed = self.relay.passed() if self.relay else None
-        requests, wire_bytes = (passed.requests, passed.body_bytes) if passed else (0, 0)
-        return ClientCosts(own.cpu_seconds, own.resident, own.peak, own.switches, requests, wire_bytes, fuse)
+        wire = self.link.passed()
+        return ClientCosts(own.cpu_seconds, own.resident, own.peak, own.switches, wire.requests, wire.body_bytes, fuse)
 
 
 @contextlib.contextmanager

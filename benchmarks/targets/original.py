@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.commands import environment
-from benchmarks.link import relayed
+from benchmarks.link import connected
 from benchmarks.model import Failed, Link, State, Unavailable
 from benchmarks.processes import has_gone
 from benchmarks.targets import control, kernel_caches
 from benchmarks.targets.mounted import MountPlace, is_mounted, unmount
-from benchmarks.targets.site import FQRN, Site, published, warmed
+from benchmarks.targets.site import FQRN, Site, published, url_of, warmed
 from benchmarks.targets.surroundings import Surroundings
 from benchmarks.trees.base import Tree
 
@@ -54,14 +54,12 @@ class Original:
         site = published(tree, self.surroundings, "zlib")
         area = self.surroundings.work / "clients" / self.name / tree.name
         _prepare(site, area / "cache", state)
-        server = self.surroundings.servers.address(site.directory)
-        with contextlib.ExitStack() as stack:
-            relay = None
-            if self.surroundings.relay or link != Link():
-                relay = stack.enter_context(relayed(server, link, self.surroundings.work))
-            url = f"http://{server[0]}:{relay.port if relay else server[1]}/cvmfs/{FQRN}"
-            pid = stack.enter_context(_mounted(area, url, site, self.surroundings.work))
-            yield MountPlace(area / "mnt", pid, relay, lambda: control.operations(_socket(area / "cache")))
+        work = self.surroundings.work
+        with (
+            connected(site.directory, link, area / "server", work) as end,
+            _mounted(area, url_of(end), site, work) as pid,
+        ):
+            yield MountPlace(area / "mnt", pid, end, lambda: control.operations(_socket(area / "cache")))
 
 
 def configuration(cache: Path, url: str, key: Path) -> str:

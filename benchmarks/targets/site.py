@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.commands import CVFS_SERVER, called
+from benchmarks.link import Connected
 from benchmarks.model import Failed, Unavailable
+from benchmarks.serving import HOST
 from benchmarks.targets import kernel_caches
 from benchmarks.targets.surroundings import Surroundings
 from benchmarks.trees.base import Tree
@@ -53,6 +55,11 @@ def _publish(source: Path, directory: Path, compression: str, work: Path) -> Non
     root = ("--root", directory)
     called([*CVFS_SERVER, "mkfs", *root, "-Z", compression, "--days", _DAYS, "--ttl", _TTL, FQRN], work)
     called([*CVFS_SERVER, "publish", *root, "--from", source, FQRN], work)
+
+
+def url_of(end: Connected) -> str:
+    """What a client is told."""
+    return f"http://{HOST}:{end.port}/cvmfs/{FQRN}"
 
 
 def warmed(site: Site) -> None:
