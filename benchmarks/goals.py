@@ -119,8 +119,8 @@ def _cpu_for_each_object(sample: Sample) -> float | None:
     return sample.client.cpu_seconds / sample.client.requests if sample.client and sample.client.requests else None
 
 
-def _resident(sample: Sample) -> float | None:
-    return sample.client.resident if sample.client else None
+def _after_reading(sample: Sample) -> float | None:
+    return sample.figures.get("after_reading")
 
 
 def _local_hot(workload: str) -> Against:
