@@ -1,7 +1,8 @@
 """What got faster or slower between two reports, beyond noise; it never compares seconds where a ratio can be had.
 
-Time is compared as the ratio to the standard of its own run (relative.py), so that two machines, or one on two days, may be
-compared: what is faster for all is faster for nobody. What is counted (requests, bytes, memory) is compared as it is.
+Times, of the clock and of processors, are compared as ratios to the standard of their own run (relative.py), so that two
+machines, or one on two days, may be compared: what is faster for all is faster for nobody. What is counted (requests, bytes,
+memory) is compared as it is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from benchmarks.model import ClientCosts, Key, Report, Sample
-from benchmarks.relative import OURS, Standard, results_by_key, seconds, standard
+from benchmarks.relative import OURS, Standard, results_by_key, standard
 from benchmarks.statistics import ENOUGH, Spread, apart, ratio, spread
 
 
@@ -24,28 +25,36 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What is compared; less is better in all. Medians closer than `resolution` are the same: clocks tick, pages are whole."""
+    """What is compared; less is better in all. Medians closer than `resolution` are the same: clocks tick, pages are whole.
+
+    `standard` is what of the standard it is divided by.
+    """
 
     name: str
     of: Callable[[Sample], float | None]
     resolution: float
     unit: str = ""
     scale: float = 1.0
+    standard: Callable[[Sample], float] | None = None
 
 
 def _of_client(take: Callable[[ClientCosts], float]) -> Callable[[Sample], float | None]:
     return lambda sample: take(sample.client) if sample.client else None
 
 
+def _processor(client: ClientCosts) -> float:
+    return client.cpu_seconds
+
+
 MEASURES = (
-    Measure("time", lambda sample: sample.seconds, 0.003, "s"),
-    Measure("client CPU", _of_client(lambda client: client.cpu_seconds), 0.03, "s"),
+    Measure("time", lambda sample: sample.seconds, 0.003, "s", standard=lambda sample: sample.seconds),
+    Measure("client CPU", _of_client(_processor), 0.03, "s", standard=lambda sample: sample.cpu_seconds),
     Measure("client memory", _of_client(lambda client: client.peak), 2e6, "MB", 1e-6),
     Measure("HTTP requests", _of_client(lambda client: client.requests), 2),
     Measure("bytes on the wire", _of_client(lambda client: client.wire_bytes), 65536, "MB", 1e-6),
     Measure("FUSE requests", _of_client(lambda client: sum(client.fuse.values())), 20),
 )
-"""The client's CPU time has ticks of 10 ms, counted for each of its threads. The first one is put in relation."""
+"""The client's processor time has ticks of 10 ms for each of its threads on some kernels; the standard has no client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +198,17 @@ def _relative(
     other: Sequence[Sample],
     standards: tuple[Standard | None, Standard | None],
 ) -> tuple[Spread, Spread, str] | None:
-    """Times only, and only if both reports have the same standard."""
+    """Only if both reports have the same standard."""
     first, second = standards
-    if measure is not MEASURES[0] or not first or not second:
+    if not measure.standard or not first or not second:
         return None
     if (first.key, first.contestant) != (second.key, second.contestant):
         return None
-    before, after = _times(one, first), _times(other, second)
+    before, after = _ratio(measure, one, first), _ratio(measure, other, second)
     return (before, after, first.contestant) if before and after else None
 
 
-def _times(samples: Sequence[Sample], measure: Standard) -> Spread | None:
-    return ratio(seconds(samples), seconds(measure.samples), paired=not measure.elsewhere)
+def _ratio(measure: Measure, samples: Sequence[Sample], by: Standard) -> Spread | None:
+    assert measure.standard
+    theirs = [measure.standard(sample) for sample in by.samples]
+    return ratio(_values(measure, samples), theirs, paired=not by.elsewhere)

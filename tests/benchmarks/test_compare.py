@@ -77,6 +77,13 @@ def test_costs_of_the_client(name, after, change):
     assert set(found.values()) == {Change.SAME}
 
 
+def test_a_slower_processor_is_nobody_s_fault():
+    one = report({FIND: {"local": LOCAL, "cvfs": samples(LOCAL, costs(cpu_seconds=1.0))}})
+    twice = [2 * each for each in LOCAL]
+    other = report({FIND: {"local": twice, "cvfs": samples(twice, costs(cpu_seconds=2.0))}})
+    assert set(changes(one, other).values()) == {Change.SAME}
+
+
 def test_without_a_local_directory_others_are_the_standard_and_else_seconds_are():
     others = report({Key("publish"): {"cp -a": LOCAL, "cvfs zlib": LOCAL}, Key("mount"): {"cvfs": LOCAL}})
     (publish, mount) = compared(others, others)
