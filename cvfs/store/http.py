@@ -1,28 +1,21 @@
 """A store behind an HTTP server, directly or through one proxy; it never chooses another server and verifies nothing.
 
-The only home of requests, whose connection pools it uses: its sessions cost more than all the rest of a small request.
+Connections are those of `connections`, what is said over them is the matter of `conversation`.
 Source: FORMAT sections 1.1, 1.5, 4.6.
 """
 
 import contextlib
 import os
-import ssl
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
-
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.exceptions import HTTPError, ProtocolError
-from urllib3.exceptions import TimeoutError as PoolTimeoutError
-from urllib3.response import BaseHTTPResponse
-from urllib3.util import Timeout
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from cvfs import __version__
 from cvfs.errors import MissingObject, StoreError, Trouble, Unreachable
-from cvfs.store import paced
+from cvfs.store import conversation
+from cvfs.store.connections import FAILURES, Connections, Line, Peer
+from cvfs.store.conversation import Answer
 from cvfs.store.names import Names
 from cvfs.store.patience import USUAL_TIMEOUTS, Timeouts
 from cvfs.store.proxies import DIRECT, shown
@@ -34,6 +27,8 @@ USER_AGENT = f"cvmfs Fuse {__version__} (cvfs)"
 MAX_REDIRECTS = 4
 _STEP = 256 * 1024
 _NEVER_ENCODED = "/:.@+-_~[],"
+_NOT_FOUND = 404
+_PARTIAL = 206
 _REDIRECTS = {301, 302, 303, 307}
 # A proxy that cannot reach the server says so with one of these, or with a header of its own.
 _GATEWAY = {502, 503, 504}
@@ -41,8 +36,6 @@ _GATEWAY = {502, 503, 504}
 _SERVERS_OWN = {400, 429}
 # The text of an error page up to this size is read away, so that the connection can be used again.
 _DRAINED = 4096
-# More connections than this are closed when they are not in use.
-_KEPT_CONNECTIONS = 64
 
 
 class HttpOptions(NamedTuple):
@@ -81,26 +74,23 @@ class HttpStore:
         self._usual = usual | dict(self._options.headers) | {"Pragma": ""}
         self._fresh = self._usual | {"Pragma": "no-cache", "Cache-Control": "no-cache"}
         self._lock = threading.Lock()
-        self._pools: _Pools | None = None
+        self._ours: _Ours | None = None
 
     def fetch(
         self, path: str, *, fresh: int = 0, span: tuple[int, int] | None = None, patience: float | None = None
     ) -> Iterator[bytes]:
         """See `Store.fetch`, `Way.fetch`. A body shorter than announced, or one that is not the span, is Unreachable."""
-        headers = self._fresh if fresh else self._usual
-        if span is not None:
-            headers = headers | {"Range": f"bytes={span[0]}-{span[0] + span[1] - 1}"}
         url = self._url(path)
-        with self._naming(url), contextlib.closing(self._answer("GET", url, headers, patience)) as response:
-            self._check_status(response, span)
-            yield from _body(response, None if span is None else span[1])
+        with self._naming(url), self._answer(_Question("GET", bool(fresh), span), url, patience) as answer:
+            self._check_status(answer, span)
+            yield from _body(answer, None if span is None else span[1])
 
     def has(self, path: str, *, patience: float | None = None) -> bool:
         """See `Store.has`."""
         url = self._url(path)
-        with self._naming(url), contextlib.closing(self._answer("HEAD", url, self._usual, patience)) as response:
+        with self._naming(url), self._answer(_Question("HEAD"), url, patience) as answer:
             try:
-                self._check_status(response, None)
+                self._check_status(answer, None)
             except MissingObject:
                 return False
             return True
@@ -108,9 +98,9 @@ class HttpStore:
     def close(self) -> None:
         """Close the idle connections. The store may go on being used: it connects again."""
         with self._lock:
-            pools, self._pools = self._pools, None
-        if pools is not None:
-            pools.adapter.close()
+            ours, self._ours = self._ours, None
+        if ours is not None:
+            ours.connections.close()
 
     def __str__(self) -> str:
         """Where the bytes come from, for messages."""
@@ -131,73 +121,84 @@ class HttpStore:
             raise Unreachable(f"{where}: {error}", error.trouble) from error
         except StoreError as error:
             raise type(error)(f"{where}: {error}") from error
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        except (*FAILURES, OSError, ValueError) as error:
             raise Unreachable(f"{where}: {_reason(error)}", _trouble(error)) from error
 
-    def _answer(self, method: str, url: str, headers: Mapping[str, str], patience: float | None) -> BaseHTTPResponse:
-        """The response to look at, redirects followed where that is allowed. Its body is not read yet."""
+    @contextlib.contextmanager
+    def _answer(self, question: "_Question", url: str, patience: float | None) -> Iterator[Answer]:
+        """The answer to look at, redirects followed where that is allowed. Its body is not read yet."""
+        seconds = self._silence() if patience is None else patience
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._ask(method, url, headers, patience)
-            if response.status not in _REDIRECTS or not self._options.follow_redirects:
-                return response
-            url = urllib.parse.urljoin(url, response.headers.get("Location", ""))
-            response.close()
+            line, answer = self._ask(question, url, seconds)
+            try:
+                if answer.status not in _REDIRECTS or not self._options.follow_redirects:
+                    yield answer
+                    return
+            finally:
+                line.give_back(reusable=answer.reusable)
+            url = urllib.parse.urljoin(url, answer.headers.get("location", ""))
             if not url.startswith(("http://", "https://")):
                 raise Unreachable(f"redirects to {url[:200]!r}, refused")
         raise Unreachable(f"redirects more than {MAX_REDIRECTS} times")
 
-    def _ask(self, method: str, url: str, headers: Mapping[str, str], patience: float | None) -> BaseHTTPResponse:
-        seconds = self._silence() if patience is None else patience
+    def _ask(self, question: "_Question", url: str, seconds: float) -> tuple[Line, Answer]:
+        peer, message = self._message(question, url)
         try:
-            return self._send(method, url, headers, seconds)
-        except ProtocolError:
+            return self._converse(peer, message, seconds)
+        except ConnectionError:
             # The server may close a kept connection in the instant in which it is used again: not a failure yet.
-            return self._send(method, url, headers, seconds)
+            return self._converse(peer, message, seconds)
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str], seconds: float) -> BaseHTTPResponse:
-        pool, target = self._pool(url)
-        return pool.urlopen(
-            method,
-            target,
-            headers=headers,
-            redirect=False,
-            retries=False,
-            assert_same_host=False,
-            timeout=Timeout(total=seconds, connect=seconds, read=seconds),
-            preload_content=False,
-            decode_content=False,
-        )
+    def _converse(self, peer: Peer, message: bytes, seconds: float) -> tuple[Line, Answer]:
+        line = peer.line(seconds)
+        try:
+            return line, conversation.ask(line.sock, message, self._timeouts().low_speed)
+        except BaseException:
+            line.give_back(reusable=False)
+            raise
 
     def _silence(self) -> float:
         """Seconds that the peer may be silent."""
         timeouts = self._timeouts()
         return timeouts.proxied if self._proxy else timeouts.direct
 
-    def _pool(self, url: str) -> tuple[HTTPConnectionPool, str]:
-        """The connections to use for a URL, and what to ask for on them: a proxy is asked with the whole URL."""
-        pools = self._pools
-        if pools is None or pools.process != os.getpid():
-            pools = self._open()
-        if not url.startswith(self._base):
-            return self._connections(pools.adapter, url), self._target(url)
-        return pools.base, url if pools.whole_url else url[pools.cut :]
+    def _message(self, question: "_Question", url: str) -> tuple[Peer, bytes]:
+        """Whom to ask, and in which words: a proxy is asked with the whole URL."""
+        ours = self._ours
+        if ours is None or ours.process != os.getpid():
+            ours = self._open()
+        if url.startswith(self._base):
+            peer, host, target = ours.peer, ours.host, url if ours.whole_url else url[ours.cut :]
+            lines = ours.fresh if question.fresh else ours.usual
+        else:
+            peer, host, target = ours.connections.peer(url), _host(url), self._target(url)
+            lines = self._lines(peer, fresh=question.fresh)
+        if question.span is not None:
+            first, length = question.span
+            lines += b"Range: bytes=%d-%d\r\n" % (first, first + length - 1)
+        return peer, conversation.request(question.method, target, host, lines)
 
-    def _open(self) -> "_Pools":
+    def _open(self) -> "_Ours":
         """The connections of this process; one that was forked off never shares a connection with its parent."""
         with self._lock:
-            if self._pools is None or self._pools.process != os.getpid():
-                adapter = _PacedAdapter(self._names, self._timeouts().low_speed)
+            if self._ours is None or self._ours.process != os.getpid():
+                connections = Connections(self._proxy, self._options.certificates, self._names)
+                peer = connections.peer(self._base)
                 target = self._target(self._base)
-                cut = len(self._base) - len(target)
-                pool = self._connections(adapter, self._base)
-                self._pools = _Pools(os.getpid(), adapter, pool, whole_url=cut == 0, cut=cut)
-            return self._pools
+                self._ours = _Ours(
+                    os.getpid(),
+                    connections,
+                    peer,
+                    usual=self._lines(peer, fresh=False),
+                    fresh=self._lines(peer, fresh=True),
+                    host=_host(self._base),
+                    whole_url=target == self._base,
+                    cut=len(self._base) - len(target),
+                )
+            return self._ours
 
-    def _connections(self, adapter: "_PacedAdapter", url: str) -> HTTPConnectionPool:
-        manager = adapter.proxy_manager_for(self._proxy) if self._proxy else adapter.poolmanager
-        pool: HTTPConnectionPool = manager.connection_from_url(url)
-        adapter.cert_verify(pool, url, self._options.certificates or _system_certificates(), None)  # type: ignore[no-untyped-call]
-        return pool
+    def _lines(self, peer: Peer, *, fresh: bool) -> bytes:
+        return conversation.header_lines((self._fresh if fresh else self._usual) | peer.headers)
 
     def _target(self, url: str) -> str:
         """What a request line names."""
@@ -206,53 +207,47 @@ class HttpStore:
         parts = urllib.parse.urlsplit(url)
         return url[url.index(parts.netloc) + len(parts.netloc) :] or "/"
 
-    def _check_status(self, response: BaseHTTPResponse, span: tuple[int, int] | None) -> None:
-        status = response.status
-        if status == requests.codes.not_found:
-            _drain(response)
+    def _check_status(self, answer: Answer, span: tuple[int, int] | None) -> None:
+        status = answer.status
+        if status == _NOT_FOUND:
+            _drain(answer)
             raise MissingObject("404, not there")
         if not 200 <= status < 300:
-            _drain(response)
-            reason = f"answers with status {status} {response.reason or ''}".rstrip()
-            raise Unreachable(reason, self._trouble_told(response))
-        encoding = response.headers.get("Content-Encoding", "identity")
+            _drain(answer)
+            reason = f"answers with status {status} {answer.reason}".rstrip()
+            raise Unreachable(reason, self._trouble_told(answer))
+        encoding = answer.headers.get("content-encoding", "identity")
         if encoding != "identity":
             raise Unreachable(f"sends encoding {encoding!r} that nobody asked for")
         if span is not None:
-            _check_span(response, span)
+            _check_span(answer, span)
 
-    def _trouble_told(self, response: BaseHTTPResponse) -> Trouble:
+    def _trouble_told(self, answer: Answer) -> Trouble:
         """Who is to blame for an error status, as far as it can be told."""
-        if self._proxy and (response.status in _GATEWAY or "X-Squid-Error" in response.headers):
+        if self._proxy and (answer.status in _GATEWAY or "x-squid-error" in answer.headers):
             return Trouble.GATEWAY
-        return Trouble.STATUS if response.status >= 500 or response.status in _SERVERS_OWN else Trouble.ANSWER
+        return Trouble.STATUS if answer.status >= 500 or answer.status in _SERVERS_OWN else Trouble.ANSWER
 
 
-class _Pools(NamedTuple):
-    """The connections of one process: those for the base URL, and the adapter that makes others."""
+class _Question(NamedTuple):
+    """What is asked of whatever URL: `fresh` past every cache on the way, `span` for a part as (offset, length)."""
+
+    method: str
+    fresh: bool = False
+    span: tuple[int, int] | None = None
+
+
+class _Ours(NamedTuple):
+    """The connections of one process, and what every request below the base URL has in common."""
 
     process: int
-    adapter: "_PacedAdapter"
-    base: HTTPConnectionPool
+    connections: Connections
+    peer: Peer
+    usual: bytes
+    fresh: bytes
+    host: str
     whole_url: bool
     cut: int
-
-
-class _PacedAdapter(HTTPAdapter):
-    """Connections that are dialled within a deadline and given up when they dribble, to servers and to proxies."""
-
-    def __init__(self, names: Names, low_speed: int) -> None:
-        self._classes = paced.pool_classes(names, low_speed)
-        super().__init__(pool_connections=4, pool_maxsize=_KEPT_CONNECTIONS)
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)
-        self.poolmanager.pool_classes_by_scheme = self._classes
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **options)
-        manager.pool_classes_by_scheme = self._classes
-        return manager
 
 
 def encode_place(path: bytes) -> str:
@@ -260,18 +255,18 @@ def encode_place(path: bytes) -> str:
     return urllib.parse.quote(path.lstrip(b"/"), safe=_NEVER_ENCODED)
 
 
-def _check_span(response: BaseHTTPResponse, span: tuple[int, int]) -> None:
+def _check_span(answer: Answer, span: tuple[int, int]) -> None:
     """Only the very part that was asked for will do."""
     wanted = f"bytes {span[0]}-{span[0] + span[1] - 1}/"
-    got = response.headers.get("Content-Range", "")
-    if response.status != requests.codes.partial_content or not got.startswith(wanted):
-        raise Unreachable(f"asked for {wanted[:-1]}, answers with status {response.status} and range {got!r}")
+    got = answer.headers.get("content-range", "")
+    if answer.status != _PARTIAL or not got.startswith(wanted):
+        raise Unreachable(f"asked for {wanted[:-1]}, answers with status {answer.status} and range {got!r}")
 
 
-def _body(response: BaseHTTPResponse, length: int | None) -> Iterator[bytes]:
+def _body(answer: Answer, length: int | None) -> Iterator[bytes]:
     """The bytes on the wire. They end where they were announced to end, and at `length` where that is known."""
     left = length
-    while piece := response.read(_STEP, decode_content=False):
+    while piece := answer.read(_STEP):
         if left is not None:
             left -= len(piece)
             if left < 0:
@@ -281,18 +276,19 @@ def _body(response: BaseHTTPResponse, length: int | None) -> Iterator[bytes]:
         raise Unreachable(f"ends {left} bytes early")
 
 
-def _drain(response: BaseHTTPResponse) -> None:
-    response.read(_DRAINED, decode_content=False)
+def _drain(answer: Answer) -> None:
+    left = _DRAINED
+    while left > 0 and (piece := answer.read(left)):
+        left -= len(piece)
 
 
-def _system_certificates() -> str | bool:
-    """Where this system keeps the certificates it trusts; True for those that came with requests."""
-    paths = ssl.get_default_verify_paths()
-    return next((place for place in (paths.cafile, paths.capath) if place and os.path.exists(place)), True)
+def _host(url: str) -> str:
+    """What a request says in its Host header: never a password."""
+    return urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _trouble(error: Exception) -> Trouble:
-    if isinstance(error, (PoolTimeoutError, TimeoutError)):
+    if isinstance(error, TimeoutError):
         return Trouble.SILENT
     if "Tunnel connection failed" in _reason(error):
         return Trouble.GATEWAY
