@@ -12,6 +12,8 @@ from pathlib import Path
 
 from benchmarks import campaign, plan, results
 from benchmarks.model import Contest, Link, Report, State
+from benchmarks.report.rendering import render
+from benchmarks.report.verbs import add_verbs
 from benchmarks.setting import setting
 from benchmarks.targets.named import DEFAULT, NAMES, split, targets
 from benchmarks.targets.surroundings import Surroundings
@@ -43,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What it costs to run from a mount.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     _add_run(verbs.add_parser("run", help="measure, and write results and report"))
+    add_verbs(verbs)
     listing = verbs.add_parser("list", help="show the workloads and the targets")
     listing.set_defaults(verb=list_all)
     return parser
@@ -67,6 +70,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_false", dest="full", help="the quick set, under five minutes [default]")
     size.add_argument("--full", action="store_true", help="the full set, unattended")
+    add("--flame", action="store_true", help="a flame graph of each client at each work that reads, in DIR/flames")
     parser.set_defaults(verb=run)
 
 
@@ -101,12 +105,18 @@ def run(chosen: argparse.Namespace) -> int:
     out = (chosen.out or work / "report").absolute()
     for directory in (work, out):
         directory.mkdir(parents=True, exist_ok=True)
-    wishes = plan.Wishes(chosen.workloads, _states(chosen.state), _links(chosen.rtt, chosen.bandwidth), chosen.full)
+    wishes = plan.Wishes(
+        chosen.workloads,
+        _states(chosen.state),
+        _links(chosen.rtt, chosen.bandwidth),
+        chosen.full,
+        out / "flames" if chosen.flame else None,
+    )
     repetitions = chosen.repeat or _REPETITIONS["full" if chosen.full else "quick"]
     with _alone(work), _interruptible():
         contestants = targets(split(chosen.against), _directories(chosen.directories), Surroundings(work))
         report = _measure(plan.planned(wishes, contestants, work), repetitions, out / RESULTS, work)
-    print(out / RESULTS)
+    print(out / RESULTS, render(report, out), sep="\n")
     return 0 if any(result.samples for result in report.results) else 1
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.model import Contest, Link, State
+from benchmarks.mounting.named import MOUNTING
 from benchmarks.publishing.named import PUBLISHING, contest
 from benchmarks.reading import Caches, Reading
 from benchmarks.targets.base import Target
@@ -18,12 +19,16 @@ FULL_RTTS = (5.0, 20.0, 80.0)
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What was asked for; nothing named is the whole set, quick or full. No links are those of the set."""
+    """What was asked for; nothing named is the whole set, quick or full. No links are those of the set.
+
+    `flames` is the directory for flame graphs of clients, if they are wanted.
+    """
 
     workloads: Sequence[str] = ()
     states: Sequence[State] = READING
     links: Sequence[Link] | None = None
     full: bool = False
+    flames: Path | None = None
 
 
 def planned(wishes: Wishes, targets: Sequence[Target], work: Path) -> list[Contest]:
@@ -31,13 +36,14 @@ def planned(wishes: Wishes, targets: Sequence[Target], work: Path) -> list[Conte
     unknown = [name for name in wishes.workloads if name not in names()]
     if unknown:
         raise UsageError(f"{', '.join(unknown)}: no such workload: `python -m benchmarks list` shows them")
-    return [*_reading(wishes, targets, work), *_publishing(wishes, work)]
+    return [*_reading(wishes, targets, work), *_mounting(wishes, targets, work), *_publishing(wishes, work)]
 
 
 def names() -> Mapping[str, str]:
     """Every workload with what it is."""
     reading = {name: workload.about for name, workload in WORKLOADS.items()}
-    return reading | {name: work.about for name, work in PUBLISHING.items()}
+    mounting = {name: work.about for name, work in MOUNTING.items()}
+    return reading | mounting | {name: work.about for name, work in PUBLISHING.items()}
 
 
 def _reading(wishes: Wishes, targets: Sequence[Target], work: Path) -> Iterator[Contest]:
@@ -45,7 +51,7 @@ def _reading(wishes: Wishes, targets: Sequence[Target], work: Path) -> Iterator[
     chosen = [workload for workload in WORKLOADS.values() if _is_chosen(workload, wishes)]
     for workload in chosen:
         for state, link in _circumstances(workload, wishes, chosen):
-            yield Reading(workload, state, link, targets, work, caches)
+            yield Reading(workload, state, link, targets, work, caches, wishes.flames)
 
 
 def _is_chosen(workload: Workload, wishes: Wishes) -> bool:
@@ -72,6 +78,12 @@ def _links(workload: Workload, wishes: Wishes, chosen: Sequence[Workload]) -> Se
         return (Link(), *map(Link, FULL_RTTS))
     first = next(other for other in chosen if other.over_links)
     return (Link(), Link(QUICK_RTT)) if workload is first else (Link(),)
+
+
+def _mounting(wishes: Wishes, targets: Sequence[Target], work: Path) -> Iterator[Contest]:
+    for name, made in MOUNTING.items():
+        if name in wishes.workloads or (not wishes.workloads and (wishes.full or made.quick)):
+            yield from made.contests(targets, work, not wishes.full)
 
 
 def _publishing(wishes: Wishes, work: Path) -> Iterator[Contest]:

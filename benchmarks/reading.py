@@ -3,11 +3,13 @@
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.flames import recorded
 from benchmarks.model import ClientCosts, Failed, Key, Link, Sample, State, Take, Unavailable
 from benchmarks.running import Ran, run
 from benchmarks.targets.base import Place, Target
@@ -24,7 +26,10 @@ class Caches:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One workload, state and link, by several targets. `work` is the work directory of the run."""
+    """One workload, state and link, by several targets. `work` is the work directory of the run.
+
+    In `flames`, if it is a directory, one repetition more that nobody counts leaves a flame graph of each client.
+    """
 
     workload: Workload
     state: State
@@ -32,6 +37,7 @@ class Reading:
     targets: Sequence[Target]
     work: Path
     caches: Caches = field(default_factory=Caches)
+    flames: Path | None = None
 
     @property
     def key(self) -> Key:
@@ -42,7 +48,11 @@ class Reading:
     def opened(self) -> Iterator[Mapping[str, Take | Unavailable]]:
         """Trees are made and published here, and mounts that are to be hot are mounted for all of the contest."""
         with contextlib.ExitStack() as stack:
-            yield {target.name: self._ready(target, stack) for target in self.targets}
+            contestants = {target.name: self._ready(target, stack) for target in self.targets}
+            yield contestants
+        for target in self.targets if self.flames else ():
+            if not isinstance(contestants[target.name], Unavailable):
+                self._picture(target)
 
     def _ready(self, target: Target, stack: contextlib.ExitStack) -> Take | Unavailable:
         try:
@@ -93,6 +103,17 @@ class Reading:
             raise Failed(f"hot, but the server was asked {sample.client.requests} times")
         return sample
 
+    def _picture(self, target: Target) -> None:
+        try:
+            with target.place(self.workload.tree, self.state, self.link) as place:
+                if self.state is State.HOT:
+                    self._run(place)
+                if place.pid is not None and self.flames:
+                    with recorded(place.pid, self.flames / f"{file_name(self.key, target.name)}.svg"):
+                        self._run(place)
+        except (Unavailable, Failed) as error:
+            print(f"no flame graph of {target.name}: {error}", file=sys.stderr)
+
     def _cache(self, target: Target) -> tuple[str, str]:
         return target.name, self.workload.tree.name
 
@@ -121,6 +142,13 @@ class Reading:
             yield Scene(place.top, made(self.workload.tree, self.work / "trees"), scratch)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def file_name(key: Key, contestant: str) -> str:
+    """Of what belongs to a contestant in a contest: letters, digits and a few signs."""
+    link = [f"{key.link.rtt:g}ms", f"{key.link.bandwidth:g}mbit"] if key.link != Link() else []
+    words = "-".join([key.workload, key.state.value, *link, contestant])
+    return "".join(letter if letter.isalnum() or letter in "-_.=" else "_" for letter in words)
 
 
 def _require(workload: Workload) -> None:

@@ -15,6 +15,10 @@ class Place(Protocol):
     def top(self) -> Path:
         """Its uppermost directory."""
 
+    @property
+    def pid(self) -> int | None:
+        """The process that serves it, None if there is none."""
+
     def costs(self) -> ClientCosts | None:
         """What the client has taken since it was started, None if there is no process to be asked."""
 

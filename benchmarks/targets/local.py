@@ -16,6 +16,7 @@ from benchmarks.trees.base import Tree
 @dataclass(frozen=True, slots=True)
 class _Directory:
     top: Path
+    pid: None = None
 
     def costs(self) -> ClientCosts | None:
         """No process is in between."""
