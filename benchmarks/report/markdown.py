@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from benchmarks.goals import Outcome, Verdict, outcomes
 from benchmarks.model import EVERYBODY, ClientCosts, Key, Report, Result, Sample, State
 from benchmarks.relative import overhead, seconds, standard
-from benchmarks.report.tables import NOTHING, TIMES, figure, interval, table
+from benchmarks.report.tables import NOTHING, TIMES, count, figure, interval, table
 from benchmarks.statistics import spread
 
+_Taken = TypeVar("_Taken")
 _FOOTNOTE = "†"
 _MEGABYTE = 1e6
 _READING = tuple(state for state in State if state is not State.NONE)
@@ -19,8 +21,9 @@ def page(report: Report, plots: Sequence[str] = (), *, level: int = 2) -> str:
     sections = (
         ("This run", _setting(report)),
         ("Goals", _goals(outcomes(report))),
-        ("Overhead", _overhead(report, plots)),
-        ("Publishing, mounting, memory", _others(report)),
+        ("Plots", "\n\n".join(plots) + "\n" if plots else ""),
+        ("Overhead", _overhead(report)),
+        ("Other work", _others(report)),
         ("Times", _times(report)),
         ("What the client takes", _costs(report)),
         ("Requests of the kernel", _fuse(report)),
@@ -73,7 +76,7 @@ def _verdict(outcome: Outcome) -> str:
 # --- overhead -------------------------------------------------------------------------------------------------------------
 
 
-def _overhead(report: Report, plots: Sequence[str]) -> str:
+def _overhead(report: Report) -> str:
     rows = [_overhead_row(report, *row) for row in _works(report)]
     if not rows:
         return ""
@@ -83,7 +86,7 @@ def _overhead(report: Report, plots: Sequence[str]) -> str:
     ) + table(("workload", "link", "", *_READING), rows, numbers_from=3)
     if any(_FOOTNOTE in cell for row in rows for cell in row):
         text += f"\n{_FOOTNOTE} by another contest of this run: the local directory takes no part in this one.\n"
-    return text + "".join(f"\n{line}\n" for line in plots)
+    return text
 
 
 def _works(report: Report) -> list[tuple[str, str, str]]:
@@ -124,11 +127,21 @@ def _times_standard(report: Report, key: Key, contestant: str) -> str:
 
 def _times(report: Report) -> str:
     rows = [
-        (str(result.key), name, str(len(samples)), interval(spread(seconds(samples))), _median(_cpu, samples))
+        (
+            str(result.key),
+            name,
+            str(len(samples)),
+            interval(spread(seconds(samples))),
+            figure(_middle(_processor, samples)),
+        )
         for result, name, samples in _all_samples(report)
         if result.key.state is not State.NONE
     ]
     return table(("workload", "", "repetitions", "seconds", "CPU seconds of the work"), rows, numbers_from=2)
+
+
+def _processor(sample: Sample) -> float:
+    return sample.cpu_seconds
 
 
 def _costs(report: Report) -> str:
@@ -153,16 +166,20 @@ def _costs(report: Report) -> str:
 
 
 def _costs_row(costs: Sequence[ClientCosts]) -> tuple[str, ...]:
-    takes: tuple[Callable[[ClientCosts], float], ...] = (
+    measured: tuple[Callable[[ClientCosts], float], ...] = (
         lambda each: each.cpu_seconds,
         lambda each: each.resident / _MEGABYTE,
         lambda each: each.peak / _MEGABYTE,
+    )
+    counted: tuple[Callable[[ClientCosts], float], ...] = (
         lambda each: each.requests,
-        lambda each: each.wire_bytes / _MEGABYTE,
         lambda each: sum(each.fuse.values()),
         lambda each: each.switches,
     )
-    return tuple(figure(spread([take(each) for each in costs]).median) for take in takes)
+    cpu, resident, peak = (figure(_middle(take, costs)) for take in measured)
+    requests, fuse, switches = (count(_middle(take, costs)) for take in counted)
+    wire = figure(_middle(lambda each: each.wire_bytes / _MEGABYTE, costs))
+    return (cpu, resident, peak, requests, wire, fuse, switches)
 
 
 def _fuse(report: Report) -> str:
@@ -171,13 +188,15 @@ def _fuse(report: Report) -> str:
         counts = _medians([sample.client.fuse for sample in samples if sample.client])
         if any(counts.values()):
             kinds = sorted(counts.items(), key=lambda each: -each[1])
-            rows.append((str(result.key), name, ", ".join(f"{kind} {figure(count)}" for kind, count in kinds if count)))
+            rows.append(
+                (str(result.key), name, ", ".join(f"{kind} {count(number)}" for kind, number in kinds if number))
+            )
     return table(("workload", "", "by kind"), rows, numbers_from=3)
 
 
 def _figures(report: Report) -> str:
     rows = [
-        (str(result.key), name, ", ".join(f"{word} {figure(value)}" for word, value in found.items()))
+        (str(result.key), name, ", ".join(f"{word} {count(value)}" for word, value in found.items()))
         for result, name, samples in _all_samples(report)
         if (found := _medians([sample.figures for sample in samples]))
     ]
@@ -190,12 +209,8 @@ def _medians(counted: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: spread([each.get(name, 0) for each in counted]).median for name in names}
 
 
-def _cpu(sample: Sample) -> float:
-    return sample.cpu_seconds
-
-
-def _median(take: Callable[[Sample], float], samples: Sequence[Sample]) -> str:
-    return figure(spread([take(sample) for sample in samples]).median)
+def _middle(take: Callable[[_Taken], float], values: Sequence[_Taken]) -> float:
+    return spread([take(value) for value in values]).median
 
 
 def _all_samples(report: Report) -> Iterator[tuple[Result, str, tuple[Sample, ...]]]:

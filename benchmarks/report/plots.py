@@ -57,7 +57,8 @@ _GAP = 0.6
 """Between two rows, in bars."""
 _DOTS = 110
 _COLUMNS = 3
-_NICE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
+_MARKS = 6
+"""On an axis, at most: labels of more would touch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +217,19 @@ def _scale(axes: Axes, ratios: Sequence[Spread], panels: int) -> None:
     greatest *= (greatest / least) ** (0.08 * panels + 0.02)
     axes.set_xscale("log")
     axes.set_xlim(least, greatest)
-    marks = [mark for mark in _NICE if least <= mark <= greatest]
-    axes.xaxis.set_major_locator(FixedLocator(marks if len(marks) < 8 else marks[:: len(marks) // 6]))
+    axes.xaxis.set_major_locator(FixedLocator(_marks(least, greatest)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _marks(least: float, greatest: float) -> list[float]:
+    """1, 2, 5, 10 and so on; where those are too many, powers of ten, or every second or third of them."""
+    for steps, powers in (((1, 2, 5), 1), ((1,), 1), ((1,), 2), ((1,), 3)):
+        marks = [step * 10.0**power for power in range(-12, 13, powers) for step in steps]
+        shown = [mark for mark in marks if least <= mark <= greatest]
+        if len(shown) <= _MARKS:
+            break
+    return shown
 
 
 # --- lines ----------------------------------------------------------------------------------------------------------------

@@ -32,11 +32,16 @@ def figure(value: float) -> str:
     return f"{value:.3g}" if value >= 0.0001 else f"{value:.1e}"
 
 
+def count(value: float) -> str:
+    """A whole number as it is, with commas; what is none as a figure."""
+    return f"{value:,.0f}" if value == int(value) else figure(value)
+
+
 def interval(value: Spread | None) -> str:
-    """The median, and in brackets from where to where; of one repetition, the figure alone."""
+    """The median, and in brackets from where to where; where it is nowhere else, the figure alone."""
     if value is None:
         return NOTHING
-    if value.count == 1:
+    if value.low == value.high:
         return figure(value.median)
     return f"{figure(value.median)} ({figure(value.low)}{_TO}{figure(value.high)})"
 
