@@ -214,11 +214,11 @@ def _scale(axes: Axes, ratios: Sequence[Spread], panels: int) -> None:
     least = min(0.5, *(ratio.low for ratio in ratios)) * 0.85
     greatest = max(2.0, *(ratio.high for ratio in ratios))
     # The figure is as wide in a narrow panel as in a wide one.
-    greatest *= (greatest / least) ** (0.08 * panels + 0.02)
+    room = (greatest / least) ** (0.08 * panels + 0.02)
     axes.set_xscale("log")
-    axes.set_xlim(least, greatest)
+    axes.set_xlim(least, greatest * room)
     axes.xaxis.set_major_locator(FixedLocator(_marks(least, greatest)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.9g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -227,7 +227,7 @@ def _marks(least: float, greatest: float) -> list[float]:
     for steps, powers in (((1, 2, 5), 1), ((1,), 1), ((1,), 2), ((1,), 3)):
         marks = [step * 10.0**power for power in range(-12, 13, powers) for step in steps]
         shown = [mark for mark in marks if least <= mark <= greatest]
-        if len(shown) <= _MARKS:
+        if len(shown) <= _MARKS - (powers > 1):
             break
     return shown
 
