@@ -115,16 +115,19 @@ class Inodes:
         Counts no reference. Raises NumberInUse.
         """
         node = self._by_key.get(key)
-        if node is None:
-            number = numbers.get(key, 0) if numbers else 0
-            if number and number in self._by_number:
-                raise NumberInUse(key, path)
-            number = number or self._free_number()
-            node = self._by_key[key] = Node(number, key, path, entry)
-            self._by_number.put(number, node)
-            self._unreferenced[number] = None
-            if len(self._unreferenced) > _UNREFERENCED_LIMIT:
-                self._trim()
+        return self.add(key, path, entry, numbers.get(key, 0)) if node is None else node
+
+    def add(self, key: Key, path: bytes, entry: DirectoryEntry, number: int = 0) -> Node:
+        """The node of an entry that has none, with the number that is given, if one is. Raises NumberInUse."""
+        if not number:
+            number = self._free_number()
+        elif number in self._by_number:
+            raise NumberInUse(key, path)
+        node = self._by_key[key] = Node(number, key, path, entry)
+        self._by_number.put(number, node)
+        self._unreferenced[number] = None
+        if len(self._unreferenced) > _UNREFERENCED_LIMIT:
+            self._trim()
         return node
 
     def reference(self, nodes: Iterable[Node]) -> None:

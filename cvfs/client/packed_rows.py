@@ -34,6 +34,8 @@ def pack(entry: DirectoryEntry) -> PackedRow:
         head = _HEAD.pack(kind, mode, size, mtime, nanoseconds, uid, gid, hardlinks, flags, len(symlink))
     except struct.error:
         return entry._replace(name=b"")
+    if digest and kind == _DIGEST and not symlink:
+        return head + digest
     return b"".join((head, digest or b"", symlink, xattr or b""))
 
 

@@ -16,6 +16,7 @@ from cvfs.format.dirent import MOST_LINKS, DirectoryEntry
 
 __all__ = ["CONTROL_ATTRIBUTE", "Observation", "View", "view_of"]
 
+_TYPE, _LINK = 0o170000, stat.S_IFLNK
 _DEVICES = frozenset({stat.S_IFCHR, stat.S_IFBLK})
 _ANYBODY_READS = 0o444
 _ANYBODY_ENTERS = 0o555
@@ -65,13 +66,13 @@ class View:
     def attributes(self, ino: int, entry: DirectoryEntry) -> Attributes:
         """What stat(2) tells of an entry (FORMAT sections 9.4, 9.9)."""
         _, mode, size, mtime, mtime_ns, uid, gid, hardlinks, _, _, _, _ = entry
-        rdev, kind = 0, stat.S_IFMT(mode)
-        if kind == stat.S_IFLNK:
+        rdev, kind = 0, mode & _TYPE
+        if kind == _LINK:
             size = len(self.target(entry))
         elif kind in _DEVICES:
             size, rdev = 0, size
         if self.world_readable:
-            mode |= _ANYBODY_ENTERS if kind == stat.S_IFDIR else _ANYBODY_READS
+            mode |= _ANYBODY_ENTERS if stat.S_ISDIR(mode) else _ANYBODY_READS
         if self.owner is not None:
             uid, gid = self.owner
         else:

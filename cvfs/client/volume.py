@@ -288,7 +288,7 @@ class Volume:
                 with self._lock:
                     if shown is not self._shown:
                         return None
-                    nodes = [self._assign(shown, parent, entry, numbers) for entry in entries]
+                    nodes = self._assign_all(shown, parent, entries, numbers)
                     if counted:
                         self._inodes.reference(nodes)
                     attributes = self._view.attributes
@@ -330,6 +330,20 @@ class Volume:
     def _directory(self, shown: Directories, node: Node, *, wait: bool) -> Directory:
         _check_directory(node)
         return shown.read(node.path, wait=wait)
+
+    def _assign_all(
+        self, shown: Directories, parent: bytes, entries: Sequence[DirectoryEntry], numbers: Mapping[Key, int]
+    ) -> list[Node]:
+        """As `_assign` for each. Nearly all are new to the kernel, or as it knows them, and have one name: a few steps each."""
+        inodes, prefix, nodes = self._inodes, parent + b"/", []
+        at, add = inodes.at, inodes.add
+        for entry in entries:
+            path = prefix + entry.name
+            node = at(path)
+            if numbers or entry.hardlinks > MOST_LINKS or (node is not None and node.row != pack(entry)):
+                node = self._assign(shown, parent, entry, numbers)
+            nodes.append(node or add(path, path, entry))
+        return nodes
 
     def _assign(self, shown: Directories, parent: bytes, entry: DirectoryEntry, numbers: Mapping[Key, int]) -> Node:
         path = b"%b/%b" % (parent, entry.name)
