@@ -22,12 +22,6 @@ class Workplace:
         """Made if it is not there. Raises Unavailable."""
         return made(tree, self.work_dir / "trees")
 
-    def site(self, name: str) -> Path:
-        """Where a site is that is kept, below the directory of the published trees."""
-        place = self.work_dir / "sites"
-        place.mkdir(exist_ok=True)
-        return place / f"publisher-{name}"
-
     def new(self, name: str) -> Path:
         """A path where nothing is. Nothing is removed between turns: ext4 makes files slowly for minutes after others went."""
         return Path(tempfile.mkdtemp(dir=self.scratch)) / name

@@ -10,8 +10,8 @@
 | replicate | `cvfs` |
 
 Figures of samples: `peak`, bytes of memory of all processes together; of publishes `entries`, `catalogs`, `added`, `modified`,
-`objects`, `bytes_in`, `bytes_stored`, `publish_seconds` (without the start of the program); of collections `files` that are
-left.
+`objects`, `bytes_in`, `bytes_stored`, `publish_seconds` (without the start of the program), of a transaction
+`transaction_seconds` (until it was open); of collections `files` that are left.
 """
 
 from collections.abc import Callable, Mapping

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from benchmarks.model import Sample, Unavailable
 from benchmarks.publishing import tools
 from benchmarks.publishing.contests import Contestants, Workplace
-from benchmarks.publishing.sites import Site, kept
+from benchmarks.publishing.programs import with_figures
+from benchmarks.publishing.sites import Site, published
 from benchmarks.trees.packages import change, names, sources
 
 COMPRESSIONS = ("zlib", "zlib-fast", "zstd")
@@ -17,7 +18,7 @@ CHANGED = 10
 def publish(place: Workplace, files: int) -> Contestants:
     """A tree of small files into a new repository."""
     tree = place.tree(sources(files))
-    tools.read_once(tree)
+    tools.read_once(tree, place.work_dir)
 
     def publishing(compression: str) -> Callable[[], Sample]:
         return lambda: Site(place.new("site"), place.work_dir).create(compression).publish("--from", str(tree))
@@ -31,7 +32,7 @@ def publish(place: Workplace, files: int) -> Contestants:
 
 def ingest(place: Workplace, files: int) -> Contestants:
     """The same files as an archive."""
-    archive = tools.pack(place.tree(sources(files)), place.scratch / "tree.tar")
+    archive = tools.pack(place.tree(sources(files)), place.scratch / "tree.tar", place.work_dir)
 
     def ingesting(compression: str) -> Callable[[], Sample]:
         return lambda: Site(place.new("site"), place.work_dir).create(compression).ingest(archive)
@@ -45,18 +46,17 @@ def ingest(place: Workplace, files: int) -> Contestants:
 def publish_incremental(place: Workplace, files: int) -> Contestants:
     """A few changed files in a large repository: by a transaction, which knows what was changed; by a look at all."""
     tree = place.tree(names(files))
-    looked = kept(place.site(f"names-{files}"), place.work_dir, tree, "zlib-fast")
-    # A look at all goes by what the last one saw: in a repository where only looks were published.
-    edited = looked.copy_to(place.new("site"))
+    # A look at all goes by what the last one saw: in a repository where only looks are published.
+    looked, edited = (published(names(files), place.work_dir, "zlib-fast").copy_to(place.new("site")) for _ in range(2))
 
     def look() -> Sample:
         change(tree, CHANGED, f"look {time.time_ns()}")
         return looked.publish("--from", str(tree))
 
     def transaction() -> Sample:
-        with edited.in_transaction() as top:
-            change(top, CHANGED, f"transaction {time.time_ns()}")
-            return edited.publish()
+        with edited.in_transaction() as seconds:
+            change(edited.transaction, CHANGED, f"transaction {time.time_ns()}")
+            return with_figures(edited.publish(), transaction_seconds=seconds)
 
     return {"find": lambda: tools.find(tree), "cvfs transaction": transaction, "cvfs --from": look}
 
@@ -64,7 +64,7 @@ def publish_incremental(place: Workplace, files: int) -> Contestants:
 def check(place: Workplace, files: int) -> Contestants:
     """Everything that is published of a tree of small files."""
     tree = place.tree(sources(files))
-    site = _published(place, files)
+    site = published(sources(files), place.work_dir, "zlib").copy_to(place.new("site"))
     # Reads everything once, and remembers what is sound.
     site.check("--integrity")
     return {
@@ -78,10 +78,10 @@ def check(place: Workplace, files: int) -> Contestants:
 
 def gc(place: Workplace, files: int) -> Contestants:
     """A repository whose newest revision has half of the files of the one before."""
-    half = _published(place, files).copy_to(place.new("site"))
+    half = Site(place.new("site"), place.work_dir).create("zlib")
     # Twice: the revision before the newest has a tag, which keeps it.
-    for _ in range(2):
-        half.publish("--from", str(place.tree(sources(files // 2))))
+    for tree in (sources(files), sources(files // 2), sources(files // 2)):
+        half.publish("--from", str(place.tree(tree)))
 
     def collecting(*options: str) -> Callable[[], Sample]:
         return lambda: half.copy_to(place.new("site")).collect(*options)
@@ -96,7 +96,3 @@ def replicate(_place: Workplace, files: int) -> Contestants:
     """What a stratum 1 does."""
     del files
     return {"cvfs": Unavailable("this version of cvfs-server has no verb that replicates")}
-
-
-def _published(place: Workplace, files: int) -> Site:
-    return kept(place.site(f"sources-{files}"), place.work_dir, place.tree(sources(files)), "zlib")

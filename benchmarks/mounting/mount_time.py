@@ -1,0 +1,124 @@
+"""From the command that mounts until its mount can be listed, with an empty cache and with a full one; it reads no file."""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.commands import CVFS, environment
+from benchmarks.link import connected
+from benchmarks.model import Failed, Key, Link, Sample, State, Take, Unavailable
+from benchmarks.processes import has_gone, taken
+from benchmarks.publishing.programs import run
+from benchmarks.targets.base import Target
+from benchmarks.targets.cvfs_mount import CvfsMount
+from benchmarks.targets.mounted import unmount
+from benchmarks.targets.original import Original, configuration
+from benchmarks.targets.site import FQRN, Site, published, url_of, warmed
+from benchmarks.trees.base import Tree
+
+_PATIENCE = 60.0
+_PAUSE = 0.02
+_WITH_DOTS = 3
+"""What `ls -a` shows at least of a directory that is not empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountTime:
+    """COLD: the cache is empty. WARM: it has what an earlier mount left, as after every reboot but the first."""
+
+    state: State
+    tree: Tree
+    targets: Sequence[Target]
+    work_dir: Path
+
+    @property
+    def key(self) -> Key:
+        return Key("mount", self.state)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Mapping[str, Take | Unavailable]]:
+        yield {target.name: self._ready(target) for target in self.targets}
+
+    def _ready(self, target: Target) -> Take | Unavailable:
+        if not isinstance(target, CvfsMount | Original):
+            return Unavailable("it is there already: nobody mounts it here")
+        try:
+            target.hold(self.tree)
+            # Bytecode and, if it is to be full, the cache come from a mount that nobody counts.
+            self._once(target)
+        except (Unavailable, Failed) as error:
+            return Unavailable(str(error))
+        return lambda: self._once(target)
+
+    def _once(self, target: CvfsMount | Original) -> Sample:
+        area = self.work_dir / "clients" / "mount-time" / "".join(filter(str.isalnum, target.name))
+        cache, mountpoint = area / "cache", area / "mnt"
+        if self.state is State.COLD:
+            for place in (cache, cache.with_name("cache.trust")):
+                shutil.rmtree(place, ignore_errors=True)
+        for place in (cache, mountpoint):
+            place.mkdir(parents=True, exist_ok=True)
+        compression = target.compression if isinstance(target, CvfsMount) else "zlib"
+        site = published(self.tree, target.surroundings, compression)
+        warmed(site)
+        with connected(site.directory, Link(), area / "server", self.work_dir) as end:
+            words = _words_of(target, site, url_of(end), mountpoint, cache)
+            try:
+                return _mounted(words, mountpoint, self.work_dir)
+            finally:
+                _end(mountpoint)
+
+
+def _words_of(target: CvfsMount | Original, site: Site, url: str, mountpoint: Path, cache: Path) -> list[str]:
+    if isinstance(target, CvfsMount):
+        return _words(target, url, site, mountpoint, cache)
+    settings = cache.with_name("client.conf")
+    settings.write_text(configuration(cache, url, site.key))
+    return ["cvmfs2", "-o", f"config={settings}", FQRN, str(mountpoint)]
+
+
+def _words(target: CvfsMount, url: str, site: Site, mountpoint: Path, cache: Path) -> list[str]:
+    words = [*CVFS, "mount", url, str(mountpoint), "-k", str(site.key), "-c", str(cache), "-p", "DIRECT"]
+    words += ["--fuse-binding", target.binding]
+    for option in target.options:
+        words += ["-o", option]
+    return words
+
+
+def _mounted(words: Sequence[str], mountpoint: Path, work_dir: Path) -> Sample:
+    """The command returns when the mount is there; it can be used when it has been listed."""
+    mounting, _ = run(words, work_dir, environment(work_dir), _PATIENCE)
+    listing, _ = run(["ls", "-a", str(mountpoint)], work_dir, patience=_PATIENCE)
+    if len(listing.printed.split()) < _WITH_DOTS:
+        raise Failed(f"{mountpoint}: nothing is in it")
+    client = taken(_client(mountpoint))
+    figures = {
+        "command_seconds": mounting.seconds,
+        "client_cpu_seconds": client.cpu_seconds,
+        "resident": float(client.resident),
+    }
+    cpu_seconds = mounting.cpu_seconds + client.cpu_seconds
+    return Sample(mounting.seconds + listing.seconds, cpu_seconds, figures=figures)
+
+
+def _client(mountpoint: Path) -> int:
+    return int(os.getxattr(mountpoint, "user.pid"))
+
+
+def _end(mountpoint: Path) -> None:
+    """The next mount uses the same cache: this one has to be gone."""
+    try:
+        pid = _client(mountpoint)
+    except OSError:
+        unmount(mountpoint)
+        return
+    unmount(mountpoint)
+    deadline = time.monotonic() + _PATIENCE
+    while not has_gone(pid):
+        if time.monotonic() > deadline:
+            raise Failed(f"the client of {mountpoint}, process {pid}, did not end")
+        time.sleep(_PAUSE)
