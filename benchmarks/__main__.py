@@ -68,7 +68,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="DIR", help="where results and report are written [WORK-DIR/report]")
     add("--work-dir", type=Path, default=WORK, metavar="DIR", help=f"trees, repositories, caches, mounts [{WORK}]")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_false", dest="full", help="the quick set, under five minutes [default]")
+    size.add_argument(
+        "--quick", action="store_false", dest="full", default=False, help="the quick set, under five minutes [default]"
+    )
     size.add_argument("--full", action="store_true", help="the full set, unattended")
     add("--flame", action="store_true", help="a flame graph of each client at each work that reads, in DIR/flames")
     parser.set_defaults(verb=run)
