@@ -258,6 +258,10 @@ def _latency(panels: Mapping[str, Lines], looks: Mapping[str, _Look]) -> Figure:
 
 def _line(axes: Axes, contestant: str, look: _Look, points: Mapping[float, Spread]) -> None:
     trips = sorted(points)
+    if contestant == LOCAL:
+        # No link leads to a local directory.
+        axes.axhline(points[trips[0]].median, color=look.colour, linestyle=look.line, label=contestant)
+        return
     axes.errorbar(
         trips,
         [points[trip].median for trip in trips],
