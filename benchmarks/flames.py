@@ -30,18 +30,9 @@ def recorded(pid: int, path: Path) -> Iterator[None]:
     Threads that wait are not in it. A process that did nothing at all gives no file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    words = [
-        program(),
-        "record",
-        "--pid",
-        str(pid),
-        "--output",
-        str(path),
-        "--rate",
-        str(_RATE),
-        "--format",
-        "flamegraph",
-    ]
+    # Stopped for each sample, threads that wait would wake up and look busy.
+    how = ["--nonblocking", "--rate", str(_RATE), "--format", "flamegraph"]
+    words = [program(), "record", "--pid", str(pid), "--output", str(path), *how]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as sampler:
         try:
             _wait_ready(sampler)

@@ -18,6 +18,9 @@ _LIKE_THERE = 100_000
 """Entries from which on a published tree is the one that the goals speak of: the quick set has a smaller one."""
 
 
+NOT_RUN = "not in this run"
+
+
 class Verdict(StrEnum):
     """What a report shows of a goal."""
 
@@ -93,7 +96,7 @@ def _values(report: Report, goal: Goal) -> tuple[list[float], str]:
     """Of the samples that count; or why there are none."""
     result = results_by_key(report).get(goal.key)
     if result is None:
-        return [], "not in this run"
+        return [], NOT_RUN
     samples = result.samples.get(goal.contestant, ())
     if not samples:
         return [], _trouble(result, goal.contestant)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from benchmarks.goals import Outcome, Verdict, outcomes
+from benchmarks.goals import NOT_RUN, Outcome, Verdict, outcomes
 from benchmarks.model import EVERYBODY, ClientCosts, Key, Report, Result, Sample, State
 from benchmarks.relative import overhead, seconds, standard
 from benchmarks.report.tables import NOTHING, TIMES, count, figure, interval, table
@@ -50,10 +50,16 @@ def _setting(report: Report) -> str:
 
 
 def _goals(found: Sequence[Outcome]) -> str:
+    """Those whose work was not in the run are only named."""
     counts = [f"{sum(each.verdict is verdict for each in found)} {verdict}" for verdict in Verdict]
-    rows = [(each.goal.work, _limit(each), _reached(each), _verdict(each)) for each in found]
-    head = ("goal", "at most", "measured", "")
-    return f"Of {len(found)} goals: {', '.join(counts)}.\n\n{table(head, rows)}"
+    rows = [(each.goal.work, _limit(each), _reached(each), _verdict(each)) for each in found if each.why != NOT_RUN]
+    others = [each.goal.work for each in found if each.why == NOT_RUN]
+    parts = (
+        f"Of {len(found)} goals: {', '.join(counts)}.\n",
+        table(("goal", "at most", "measured", ""), rows),
+        f"Not in this run: {'; '.join(others)}.\n" if others else "",
+    )
+    return "\n".join(filter(None, parts))
 
 
 def _limit(outcome: Outcome) -> str:
@@ -83,7 +89,7 @@ def _overhead(report: Report) -> str:
     text = (
         "How many times the seconds that a local directory takes in the same state, in turns with it. Cold: nothing is "
         "cached on either side. Warm: the client's cache is full, the kernel has nothing. Hot: done just before.\n\n"
-    ) + table(("workload", "link", "", *_READING), rows, numbers_from=3)
+    ) + table(("workload", "link", "by", *_READING), rows, numbers_from=3)
     if any(_FOOTNOTE in cell for row in rows for cell in row):
         text += f"\n{_FOOTNOTE} by another contest of this run: the local directory takes no part in this one.\n"
     return text
@@ -114,7 +120,7 @@ def _others(report: Report) -> str:
         for result, name, samples in _all_samples(report)
         if result.key.state is State.NONE
     ]
-    return table(("work", "", "seconds", "relative"), rows, numbers_from=2)
+    return table(("work", "by", "seconds", "relative"), rows, numbers_from=2)
 
 
 def _times_standard(report: Report, key: Key, contestant: str) -> str:
@@ -137,7 +143,7 @@ def _times(report: Report) -> str:
         for result, name, samples in _all_samples(report)
         if result.key.state is not State.NONE
     ]
-    return table(("workload", "", "repetitions", "seconds", "CPU seconds of the work"), rows, numbers_from=2)
+    return table(("workload", "by", "repetitions", "seconds", "CPU seconds of the work"), rows, numbers_from=2)
 
 
 def _processor(sample: Sample) -> float:
@@ -152,7 +158,7 @@ def _costs(report: Report) -> str:
     ]
     head = (
         "workload",
-        "",
+        "by",
         "CPU seconds",
         "memory, MB",
         "peak, MB",
@@ -191,7 +197,7 @@ def _fuse(report: Report) -> str:
             rows.append(
                 (str(result.key), name, ", ".join(f"{kind} {count(number)}" for kind, number in kinds if number))
             )
-    return table(("workload", "", "by kind"), rows, numbers_from=3)
+    return table(("workload", "by", "requests"), rows, numbers_from=3)
 
 
 def _figures(report: Report) -> str:
@@ -200,7 +206,7 @@ def _figures(report: Report) -> str:
         for result, name, samples in _all_samples(report)
         if (found := _medians([sample.figures for sample in samples]))
     ]
-    return table(("work", "", ""), rows, numbers_from=3)
+    return table(("work", "by", "figures"), rows, numbers_from=3)
 
 
 def _medians(counted: Sequence[Mapping[str, float]]) -> dict[str, float]:
