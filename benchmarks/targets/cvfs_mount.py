@@ -48,9 +48,9 @@ class CvfsMount:
             yield MountPlace(mountpoint, pid, end, lambda: control.state(cache / f"cvmfs_io.{FQRN}")["requests"])
 
     def _area(self, tree: Tree) -> Path:
-        """Names of targets hold settings, which may hold anything."""
+        """Names of targets hold settings, which may hold anything. A tree of another version is another repository."""
         name = "".join(letter if letter.isalnum() or letter in "-_.=" else "_" for letter in self.name)
-        return self.surroundings.work / "clients" / name / tree.name
+        return self.surroundings.work / "clients" / name / f"{tree.name}-{tree.version}"
 
     def _words(self, url: str, mountpoint: Path, site: Site, cache: Path) -> list[str]:
         words = [*CVFS, "mount", "-f", url, str(mountpoint), "-k", str(site.key), "-c", str(cache), "-q", _QUOTA]
