@@ -1,5 +1,6 @@
-"""What surrounds a mount: where its configuration is read again."""
+"""What surrounds a mount: where its configuration is read again, and what its process is spared."""
 
+import gc
 import os
 
 import pytest
@@ -51,3 +52,12 @@ def test_a_directory_that_is_gone(started_in):
     with pytest.raises(UsageError, match="mount it again"):
         process._from(str(started_in), settings)()
     assert os.getcwd() == before
+
+
+def test_the_collector_leaves_alone_what_stays(request):
+    before = gc.get_threshold()
+    request.addfinalizer(lambda: (gc.unfreeze(), gc.set_threshold(*before)))
+    process.relieve_collector()
+    assert gc.get_freeze_count() > 0
+    assert gc.isenabled()
+    assert gc.get_threshold()[0] > before[0]
