@@ -17,7 +17,7 @@ _CHECKED = "import sys, {modules}; sys.exit(sum(not m.__file__.startswith(sys.ar
 _BY_EACH = "json, email.message, http.client, sqlite3, decimal"
 
 
-def importing(name: str, tree: Tree, modules: str, *, quick: bool = False) -> Workload:
+def importing(name: str, tree: Tree, modules: str, *, quick: bool = False, over_links: bool = False) -> Workload:
     """The interpreter of the tree starts, imports modules, and ends."""
     return Workload(
         f"import-{name}",
@@ -26,7 +26,7 @@ def importing(name: str, tree: Tree, modules: str, *, quick: bool = False) -> Wo
         lambda scene: software.command(scene.top, "-c", _CHECKED.format(modules=modules), str(scene.top)),
         lambda scene: software.environment(scene.top),
         quick=quick,
-        over_links=True,
+        over_links=over_links,
     )
 
 
@@ -42,8 +42,8 @@ def _starting(scene: Scene) -> Sequence[str]:
 
 
 WORKLOADS = (
-    importing("numpy", PYTHON, "numpy", quick=True),
-    importing("scientific", SOFTWARE, "scipy.stats, sympy, networkx"),
+    importing("numpy", PYTHON, "numpy", quick=True, over_links=True),
+    importing("scientific", SOFTWARE, "scipy.stats, sympy, networkx", over_links=True),
     importing("pandas", SOFTWARE, "pandas"),
     importing("sklearn", SOFTWARE, "sklearn.ensemble"),
     importing("hep", EXPERIMENTS, "awkward, uproot"),

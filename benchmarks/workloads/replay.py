@@ -14,7 +14,6 @@ RECORDED = Workload(
     PYTHON,
     lambda scene: [*inside.start("replaying"), str(scene.made / TRACE), str(scene.top)],
     inside.environment,
-    over_links=True,
 )
 
 
