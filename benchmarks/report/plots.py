@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from benchmarks.model import Key, Link, Report, Result, State
 from benchmarks.relative import LOCAL, overhead, seconds
@@ -246,6 +246,7 @@ def _latency(panels: Mapping[str, Lines], looks: Mapping[str, _Look]) -> Figure:
             _line(axes, contestant, looks[contestant], points)
         axes.set_title(workload)
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.grid(color="#dddddd", linewidth=0.6)
     for axes in places[len(panels) :]:
         axes.set_visible(False)

@@ -33,6 +33,7 @@ OUTCOMES = [
     ("no such contest", Goal("", Key("tar"), 1.0), Verdict.UNKNOWN, None, "not in this run"),
     ("no such contestant", Goal("", FIND, 1.0, "nfs"), Verdict.UNKNOWN, None, "nfs took no part"),
     ("a contestant who could not", Goal("", FIND, 1.0, "cvmfs2"), Verdict.UNKNOWN, None, "not installed | here"),
+    ("cannot be yet", Goal("", FIND, 1.0, lacking="not built"), Verdict.UNKNOWN, None, "not built"),
     ("nobody could", Goal("", Key("replicate"), 1.0), Verdict.UNKNOWN, None, "no such verb"),
     (
         "no such figure",
