@@ -182,18 +182,19 @@ def decode_stream(pieces: Iterable[Bytes], code: Compression, limit: int) -> Ite
     Raises CorruptObject for a broken, truncated or longer stream, and for bytes behind its end.
     """
     total = 0
-    for piece in _DECODERS[code](pieces):
+    # No more room than for what there may be, and for the byte that shows that it is longer: large room is new memory.
+    for piece in _DECODERS[code](pieces, min(_STEP, limit + 1)):
         total += len(piece)
         if total > limit:
             raise CorruptObject(f"inflates to more than {limit} bytes")
         yield piece
 
 
-def _decode_stored(pieces: Iterable[Bytes]) -> Iterator[bytes]:
+def _decode_stored(pieces: Iterable[Bytes], _step: int) -> Iterator[bytes]:
     return (bytes(piece) for piece in pieces)
 
 
-def _decode_zlib(pieces: Iterable[Bytes]) -> Iterator[bytes]:
+def _decode_zlib(pieces: Iterable[Bytes], step: int) -> Iterator[bytes]:
     inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_ZLIB)
     try:
         for piece in pieces:
@@ -201,7 +202,7 @@ def _decode_zlib(pieces: Iterable[Bytes]) -> Iterator[bytes]:
             if inflater.eof and len(data):
                 raise CorruptObject("bytes behind the end of the zlib stream")
             while not inflater.eof and (len(data) or not inflater.needs_input):
-                yield inflater.decompress(data, _STEP)
+                yield inflater.decompress(data, step)
                 data = b""
             if inflater.eof and inflater.unused_data:
                 raise CorruptObject("bytes behind the end of the zlib stream")
@@ -211,7 +212,7 @@ def _decode_zlib(pieces: Iterable[Bytes]) -> Iterator[bytes]:
         raise CorruptObject("the zlib stream ends early")
 
 
-def _decode_zstd(pieces: Iterable[Bytes]) -> Iterator[bytes]:
+def _decode_zstd(pieces: Iterable[Bytes], _step: int) -> Iterator[bytes]:
     frames = _ZstdFrames()
     try:
         for piece in pieces:
@@ -251,7 +252,7 @@ class _ZstdFrames:
                 self._frame = None
 
 
-_DECODERS: dict[Compression, Callable[[Iterable[Bytes]], Iterator[bytes]]] = {
+_DECODERS: dict[Compression, Callable[[Iterable[Bytes], int], Iterator[bytes]]] = {
     Compression.ZLIB: _decode_zlib,
     Compression.NONE: _decode_stored,
     Compression.ZSTD: _decode_zstd,

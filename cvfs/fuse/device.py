@@ -43,7 +43,8 @@ class Channel:
             try:
                 return os.readv(self._descriptor, self._vector)
             except BlockingIOError:
-                if any(descriptor == self._bell for descriptor, _ in self._poll.poll()):
+                ready = self._poll.poll()
+                if len(ready) > 1 or ready[0][0] == self._bell:
                     return 0
             except OSError as error:
                 if error.errno in _GONE:
