@@ -17,6 +17,7 @@ from benchmarks.report.verbs import add_verbs
 from benchmarks.setting import setting
 from benchmarks.targets.named import DEFAULT, NAMES, split, targets
 from benchmarks.targets.surroundings import Surroundings
+from benchmarks.workloads import replay
 from benchmarks.workloads.base import READING
 from cvfs.errors import CvfsError, UsageError
 
@@ -67,6 +68,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--repeat", type=_count, metavar="N", help="repetitions of everything [3, of the full set 5]")
     add("--out", type=Path, metavar="DIR", help="where results and report are written [WORK-DIR/report]")
     add("--work-dir", type=Path, default=WORK, metavar="DIR", help=f"trees, repositories, caches, mounts [{WORK}]")
+    add("--trace", type=Path, metavar="FILE", help="replay the accesses recorded in it, as CVMFS_TRACEFILE has them")
+    add(
+        "--trace-tree",
+        type=Path,
+        metavar="DIR",
+        help="the tree that was recorded [WORK-DIR/trees/python]; it is copied",
+    )
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--quick", action="store_false", dest="full", default=False, help="the quick set, under five minutes [default]"
@@ -113,6 +121,7 @@ def run(chosen: argparse.Namespace) -> int:
         _links(chosen.rtt, chosen.bandwidth),
         chosen.full,
         out / "flames" if chosen.flame else None,
+        [replay.of(chosen.trace, chosen.trace_tree)] if chosen.trace else [],
     )
     repetitions = chosen.repeat or _REPETITIONS["full" if chosen.full else "quick"]
     with _alone(work), _interruptible():

@@ -22,7 +22,7 @@ FULL_RTTS = (10.0, 20.0, 80.0)
 class Wishes:
     """What was asked for; nothing named is the whole set, quick or full. No links are those of the set.
 
-    `flames` is the directory for flame graphs of clients, if they are wanted.
+    `flames` is the directory for flame graphs of clients, if they are wanted. `replays` are run besides what is named.
     """
 
     workloads: Sequence[str] = ()
@@ -30,6 +30,7 @@ class Wishes:
     links: Sequence[Link] | None = None
     full: bool = False
     flames: Path | None = None
+    replays: Sequence[Workload] = ()
 
 
 def planned(wishes: Wishes, targets: Sequence[Target], work: Path) -> list[Contest]:
@@ -49,16 +50,21 @@ def names() -> Mapping[str, str]:
 
 def _reading(wishes: Wishes, targets: Sequence[Target], work: Path) -> Iterator[Contest]:
     caches = Caches()
-    chosen = [workload for workload in WORKLOADS.values() if _is_chosen(workload, wishes)]
+    chosen = [*wishes.replays, *(workload for workload in WORKLOADS.values() if _is_chosen(workload, wishes))]
     for workload in chosen:
         for state, link in _circumstances(workload, wishes, chosen):
             yield Reading(workload, state, link, targets, work, caches, wishes.flames)
 
 
 def _is_chosen(workload: Workload, wishes: Wishes) -> bool:
-    if wishes.workloads:
+    if _is_told(wishes):
         return workload.name in wishes.workloads
     return workload.full if wishes.full else workload.quick
+
+
+def _is_told(wishes: Wishes) -> bool:
+    """Whether something was asked for by name, so that no set is run."""
+    return bool(wishes.workloads or wishes.replays)
 
 
 def _circumstances(workload: Workload, wishes: Wishes, chosen: Sequence[Workload]) -> Iterator[tuple[State, Link]]:
@@ -71,9 +77,9 @@ def _circumstances(workload: Workload, wishes: Wishes, chosen: Sequence[Workload
 def _links(workload: Workload, wishes: Wishes, chosen: Sequence[Workload]) -> Sequence[Link]:
     """Named workloads are run behind every link that was named; of a set those that can be."""
     if wishes.links is not None:
-        named = bool(wishes.workloads) or workload.over_links
+        named = _is_told(wishes) or workload.over_links
         return wishes.links if named else wishes.links[:1]
-    if wishes.workloads or not workload.over_links:
+    if _is_told(wishes) or not workload.over_links:
         return (Link(),)
     if wishes.full:
         return (Link(), *map(Link, FULL_RTTS))
@@ -83,11 +89,11 @@ def _links(workload: Workload, wishes: Wishes, chosen: Sequence[Workload]) -> Se
 
 def _mounting(wishes: Wishes, targets: Sequence[Target], work: Path) -> Iterator[Contest]:
     for name, made in MOUNTING.items():
-        if name in wishes.workloads or (not wishes.workloads and (wishes.full or made.quick)):
+        if name in wishes.workloads or (not _is_told(wishes) and (wishes.full or made.quick)):
             yield from made.contests(targets, work, not wishes.full)
 
 
 def _publishing(wishes: Wishes, work: Path) -> Iterator[Contest]:
     for name, made in PUBLISHING.items():
-        if name in wishes.workloads or (not wishes.workloads and (wishes.full or made.quick)):
+        if name in wishes.workloads or (not _is_told(wishes) and (wishes.full or made.quick)):
             yield contest(name, work, quick=not wishes.full)

@@ -52,7 +52,7 @@ class Original:
     def place(self, tree: Tree, state: State, link: Link) -> Iterator[MountPlace]:
         """The cache is this target's alone, one for each tree."""
         site = published(tree, self.surroundings, "zlib")
-        area = self.surroundings.work / "clients" / self.name / tree.name
+        area = self.surroundings.work / "clients" / self.name / f"{tree.name}-{tree.version}"
         _prepare(site, area / "cache", state)
         work = self.surroundings.work
         with (

@@ -1,5 +1,7 @@
 """A recorded list of file accesses as a workload."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.trees.base import Tree
@@ -17,13 +19,22 @@ RECORDED = Workload(
 )
 
 
-def of(trace: Path, tree: Tree) -> Workload:
-    """The same with accesses that somebody recorded (CVMFS_TRACEFILE) below a tree that has those paths."""
+def of(trace: Path, below: Path | None = None) -> Workload:
+    """The same with accesses that somebody recorded (CVMFS_TRACEFILE) in a tree that is below that directory now.
+
+    The directory is copied once, to be published; without one it is the tree `python`.
+    """
     return Workload(
         f"replay-{trace.stem}",
         f"the file accesses recorded in {trace.name}",
-        tree,
+        PYTHON if below is None else Tree(f"given-{below.resolve().name}", f"a copy of {below}", _copy_of(below)),
         lambda scene: [*inside.start("replaying"), str(trace.resolve()), str(scene.top)],
         inside.environment,
-        over_links=True,
     )
+
+
+def _copy_of(directory: Path) -> Callable[[Path], None]:
+    def make(tree: Path) -> None:
+        shutil.copytree(directory, tree, symlinks=True, dirs_exist_ok=True)
+
+    return make

@@ -294,16 +294,24 @@ TRACE = """\
 def test_a_trace_of_a_mount_is_replayed(run, tmp_path, opened, status):
     trace = tmp_path / "trace.csv"
     trace.write_text(TRACE % opened, newline="")
-    done = run(replay.of(trace, SMALL), SMALL)
+    done = run(replay.of(trace), SMALL)
     assert done.returncode == status
     if not status:
         assert told(done)["accesses"] == 7
 
 
+def test_the_tree_that_was_recorded_is_copied(tmp_path):
+    (tmp_path / "stack").mkdir()
+    (tmp_path / "stack" / "file").write_text("1")
+    tree = replay.of(tmp_path / "trace.csv", tmp_path / "stack").tree
+    assert tree.name == "given-stack"
+    assert (made(tree, tmp_path / "trees") / "file").read_text() == "1"
+
+
 def test_a_trace_without_accesses_is_a_failure(run, tmp_path):
     trace = tmp_path / "trace.csv"
     trace.write_text('"1700000000.000","-1","Tracer","Trace buffer created"\r\n')
-    assert "no accesses" in run(replay.of(trace, SMALL), SMALL).stderr
+    assert "no accesses" in run(replay.of(trace), SMALL).stderr
 
 
 def test_shared_libraries_are_mapped(run, trees):
