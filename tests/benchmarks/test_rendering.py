@@ -1,7 +1,9 @@
 """Reports as files, and the verbs that make them."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 from reports import SMALL, report, taken
@@ -9,9 +11,10 @@ from reports import SMALL, report, taken
 from benchmarks.__main__ import main
 from benchmarks.model import Key, Result, State
 from benchmarks.report.rendering import BEGIN, END, render, render_into
-from benchmarks.results import save
+from benchmarks.results import load, save
 from cvfs.errors import UsageError
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 FIND = Key("find", State.HOT)
 
 
@@ -51,6 +54,7 @@ def test_a_part_of_a_page_is_replaced_and_what_people_wrote_stays(tmp_path):
     assert "the run before" not in once
     assert "](measured/publishing.svg)" in once
     assert (tmp_path / "measured" / "publishing.png").exists()
+    assert load(tmp_path / "measured" / "results.json") == PUBLISHING
 
 
 @pytest.mark.parametrize("text", ["nothing", BEGIN, END, f"{END}\n{BEGIN}"])
@@ -61,6 +65,13 @@ def test_a_page_without_marks_stays_as_it_is(tmp_path, text):
         render_into(SMALL, page)
     assert page.read_text(encoding="utf-8") == text
     assert list(tmp_path.iterdir()) == [page]
+
+
+def test_the_page_in_the_documentation_shows_plots_and_results_that_are_there():
+    shown = re.findall(r"\]\((benchmarks/[^)]+)\)", DOCUMENT.read_text(encoding="utf-8"))
+    assert "benchmarks/overhead.svg" in shown
+    assert [name for name in shown if not (DOCUMENT.parent / name).exists()] == []
+    assert load(DOCUMENT.parent / "benchmarks" / "results.json").results
 
 
 def test_without_matplotlib_there_are_tables_and_the_line_that_installs_it(tmp_path, monkeypatch):
