@@ -6,8 +6,9 @@ Source: FORMAT sections 5.1 to 5.11, appendix B.
 
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from cvfs.catalog.database import ForeignDatabase
@@ -29,6 +30,8 @@ _NAME, _MTIME_NS, _DIGEST, _SYMLINK, _XATTR = 0, 4, 8, 10, 11
 _NANOSECONDS = 10**9
 _ROWS_AT_ONCE = 4096
 _Key = tuple[int, int]
+# As DirectoryEntry._make, which counts the columns each time; the queries here have as many as it has fields.
+_entry_of: Callable[[tuple[Any, ...]], DirectoryEntry] = partial(tuple.__new__, DirectoryEntry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ class Catalog:
 
     def listing(self, path: bytes) -> list[DirectoryEntry]:
         """All rows of a directory, hidden ones included, in no particular but a stable order."""
-        rows = list(map(DirectoryEntry._make, self._query(self._list, path_hash(self._key(path)))))
+        rows = list(map(_entry_of, self._query(self._list, path_hash(self._key(path)))))
         _check_rows(rows)
         return rows
 
