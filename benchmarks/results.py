@@ -7,7 +7,6 @@ add does not make their results unreadable; a change of meaning gets a new forma
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from cvfs.errors import UsageError
 _Kind = TypeVar("_Kind")
 
 FORMAT = 1
+_LARGEST_NUMBER = 1e18
 LARGEST = 64 * 1024 * 1024
 """Bytes of a document; a full run has about one megabyte."""
 
@@ -150,18 +150,22 @@ class _Fields:
         self._values: Mapping[str, object] = _of_kind(value, dict, "an object", where)
 
     def names(self) -> list[str]:
-        return list(self._values)
+        return [_of_characters(name, self.where) for name in self._values]
 
     def has(self, name: str) -> bool:
         return self._values.get(name) is not None
 
     def text(self, name: str) -> str:
-        return _of_kind(self._values.get(name), str, "text", self._place(name))
+        return _of_characters(_of_kind(self._values.get(name), str, "text", self._place(name)), self._place(name))
 
     def number(self, name: str) -> float:
         value = self._values.get(name)
-        # JSON's true is an int of Python's; NaN and infinity are what Python's reader takes beyond JSON.
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        # JSON's true is an int of Python's; NaN, infinity and whole numbers without end are what its reader takes.
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not -_LARGEST_NUMBER < value < _LARGEST_NUMBER
+        ):
             raise UsageError(f"{self._place(name)} is no number")
         if value < 0:
             raise UsageError(f"{self._place(name)} is less than nothing")
@@ -180,10 +184,19 @@ class _Fields:
         return _Fields(self._values.get(name), self._place(name))
 
     def _place(self, name: str) -> str:
-        return f"{self.where}, {name}"
+        return f"{self.where}, {name if name.isprintable() else ascii(name)}"
 
 
 def _of_kind(value: object, kind: type[_Kind], words: str, place: str) -> _Kind:
     if not isinstance(value, kind):
         raise UsageError(f"{place} is not {words}")
     return value
+
+
+def _of_characters(text: str, place: str) -> str:
+    """JSON can hold halves of characters, which nobody can write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{place} is not text: {error.reason}") from error
+    return text

@@ -1,8 +1,11 @@
 """Reports as JSON, both ways; and documents that are none."""
 
+import contextlib
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.model import ClientCosts, Key, Link, Report, Result, Sample, State
 from benchmarks.results import FORMAT, load, read, save, written
@@ -62,6 +65,10 @@ REFUSED = [
     (changed(format=FORMAT + 1), f"format {FORMAT + 1}, this program reads {FORMAT}"),
     (changed(started="yesterday"), "started is no number"),
     (changed(seconds=float("nan")), "seconds is no number"),
+    (changed(seconds=10**400), "seconds is no number"),
+    (changed(started=1e400), "started is no number"),
+    (changed(command="\ud800"), "command is not text"),
+    (changed(setting={"\ud800": "x"}), "setting is not text"),
     (changed(seconds=True), "seconds is no number"),
     (changed(seconds=-1), "less than nothing"),
     (changed(setting={"kernel": 6}), "setting, kernel is not text"),
@@ -81,6 +88,40 @@ REFUSED = [
 def test_what_is_no_report_is_refused_with_its_place(content, message):
     with pytest.raises(UsageError, match=message) as refused:
         read(content)
+    assert "\n" not in str(refused.value)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["hot", "-", "local"])
+DOCUMENTS = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)
+
+
+def places(document, way=()):
+    """Where anything is in a document."""
+    inner = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    return [way] + [place for key, value in inner for place in places(value, (*way, key))]
+
+
+@given(st.data(), DOCUMENTS)
+@settings(max_examples=150, deadline=None)
+def test_whatever_stands_anywhere_in_a_document_is_read_or_refused(data, value):
+    document = json.loads(written(REPORT))
+    *way, last = data.draw(st.sampled_from(places(document)[1:]))
+    holder = document
+    for step in way:
+        holder = holder[step]
+    holder[last] = value
+    with contextlib.suppress(UsageError):
+        report = read(json.dumps(document))
+        assert read(written(report)) == report
+
+
+def test_a_name_that_cannot_be_shown_is_told_in_one_line():
+    with pytest.raises(UsageError, match=r"samples, 'a\\nb' is not a list") as refused:
+        read(changed_result(samples={"a\nb": 7}))
     assert "\n" not in str(refused.value)
 
 
