@@ -1,7 +1,5 @@
 """What a report shows of a goal; and that all goals speak of what can be measured."""
 
-from pathlib import Path
-
 import pytest
 from reports import COSTS, SMALL, report, taken
 
@@ -116,8 +114,3 @@ def test_goals_of_publishers_name_contestants_as_the_contests_do(goal):
 def test_other_goals_are_of_our_target():
     assert {goal.contestant for goal in GOALS if goal.key.workload not in PUBLISHING} == {"cvfs"}
     assert "cvfs" in NAMES
-
-
-def test_the_page_shows_every_goal():
-    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert [goal.work for goal in GOALS if goal.work not in page] == []

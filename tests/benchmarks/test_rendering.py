@@ -1,9 +1,7 @@
 """Reports as files, and the verbs that make them."""
 
 import json
-import re
 import sys
-from pathlib import Path
 
 import pytest
 from reports import SMALL, report, taken
@@ -14,7 +12,6 @@ from benchmarks.report.rendering import BEGIN, END, render, render_into
 from benchmarks.results import load, save
 from cvfs.errors import UsageError
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 FIND = Key("find", State.HOT)
 
 
@@ -65,13 +62,6 @@ def test_a_page_without_marks_stays_as_it_is(tmp_path, text):
         render_into(SMALL, page)
     assert page.read_text(encoding="utf-8") == text
     assert list(tmp_path.iterdir()) == [page]
-
-
-def test_the_page_in_the_documentation_shows_plots_and_results_that_are_there():
-    shown = re.findall(r"\]\((benchmarks/[^)]+)\)", DOCUMENT.read_text(encoding="utf-8"))
-    assert "benchmarks/overhead.svg" in shown
-    assert [name for name in shown if not (DOCUMENT.parent / name).exists()] == []
-    assert load(DOCUMENT.parent / "benchmarks" / "results.json").results
 
 
 def test_without_matplotlib_there_are_tables_and_the_line_that_installs_it(tmp_path, monkeypatch):

@@ -1,0 +1,40 @@
+"""The page about the benchmarks: its commands are those that there are, its results are there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as command_line
+from benchmarks.goals import GOALS
+from benchmarks.plan import names
+from benchmarks.report.rendering import BEGIN, END
+from benchmarks.results import load
+
+PROJECT = Path(__file__).parents[2]
+PAGE = PROJECT / "docs" / "benchmarks.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+WRITTEN = TEXT.partition(BEGIN)[0] + TEXT.partition(END)[2] + (PROJECT / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"python -m benchmarks ((?:run|compare|report|list)[^`\n]*)", WRITTEN)))
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_commands_are_understood_and_name_workloads_that_exist(words):
+    chosen = command_line._parser().parse_args(shlex.split(words, comments=True))
+    assert set(getattr(chosen, "workloads", ())) <= set(names())
+
+
+def test_there_are_commands_of_every_verb():
+    assert {words.split()[0] for words in COMMANDS} == {"run", "compare", "report", "list"}
+
+
+def test_every_goal_is_shown():
+    assert [goal.work for goal in GOALS if goal.work not in TEXT] == []
+
+
+def test_plots_and_results_are_there():
+    shown = re.findall(r"\]\((benchmarks/[^)]+)\)", TEXT)
+    assert "benchmarks/overhead.svg" in shown
+    assert [name for name in shown if not (PAGE.parent / name).exists()] == []
+    assert load(PAGE.parent / "benchmarks" / "results.json").results
