@@ -81,7 +81,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     size.add_argument("--full", action="store_true", help="the full set, unattended")
     add("--flame", action="store_true", help="a flame graph of each client at each work that reads, in DIR/flames")
-    parser.set_defaults(verb=run)
+    parser.set_defaults(verb=run, full=False)
 
 
 _DIR = (

@@ -61,11 +61,11 @@ class CvfsMount:
 
 
 def _prepare(site: Site, cache: Path, state: State) -> None:
-    """What is not the mount's own lies in memory, for every sample alike: another target may just have dropped it."""
+    """What the client or the server reads lies in memory, for every sample alike: another target may just have dropped it."""
     if state is State.COLD:
         shutil.rmtree(cache, ignore_errors=True)
         shutil.rmtree(cache.with_name(f"{cache.name}.trust"), ignore_errors=True)
-    else:
+        warmed(site)
+    elif state is State.WARM:
         kernel_caches.fill(cache)
     cache.mkdir(parents=True, exist_ok=True)
-    warmed(site)

@@ -70,10 +70,10 @@ def configuration(cache: Path, url: str, key: Path) -> str:
 def _prepare(site: Site, cache: Path, state: State) -> None:
     if state is State.COLD:
         shutil.rmtree(cache, ignore_errors=True)
-    else:
+        warmed(site)
+    elif state is State.WARM:
         kernel_caches.fill(cache)
     cache.mkdir(parents=True, exist_ok=True)
-    warmed(site)
 
 
 @contextlib.contextmanager
