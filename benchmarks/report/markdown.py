@@ -201,12 +201,19 @@ def _fuse(report: Report) -> str:
 
 
 def _figures(report: Report) -> str:
-    rows = [
-        (str(result.key), name, ", ".join(f"{word} {count(value)}" for word, value in found.items()))
-        for result, name, samples in _all_samples(report)
-        if (found := _medians([sample.figures for sample in samples]))
-    ]
-    return table(("work", "by", "figures"), rows, numbers_from=3)
+    """What is the same for all who did a work (it is how much there was to do) is said once."""
+    told: dict[str, dict[tuple[str, str], str]] = {}
+    for result, name, samples in _all_samples(report):
+        found = _medians([sample.figures for sample in samples])
+        text = ", ".join(f"{word} {count(value)}" for word, value in found.items())
+        told.setdefault(result.key.workload, {})[str(result.key), name] = text
+    rows: list[tuple[str, str, str]] = []
+    for workload, texts in told.items():
+        alike = len(texts) > 1 and len(set(texts.values())) == 1
+        rows += (
+            [(workload, "all", next(iter(texts.values())))] if alike else [(*who, text) for who, text in texts.items()]
+        )
+    return table(("work", "by", "figures"), [row for row in rows if row[-1]], numbers_from=3)
 
 
 def _medians(counted: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -27,7 +27,8 @@ def figure(value: float) -> str:
         return f"{value:,.0f}"
     if value >= 10:
         return f"{value:.1f}"
-    if value >= 1:
+    # What would be rounded to 1 has two digits behind the point as well.
+    if value >= 0.9995:
         return f"{value:.2f}"
     return f"{value:.3g}" if value >= 0.0001 else f"{value:.1e}"
 

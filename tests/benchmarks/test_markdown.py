@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from reports import SMALL, report
+from reports import SMALL, report, taken
 
-from benchmarks.model import Key, Result
+from benchmarks.model import Key, Result, State
 from benchmarks.report.markdown import page
 from benchmarks.report.tables import NOTHING, TIMES, figure, interval, table
 from benchmarks.statistics import Spread
@@ -44,11 +44,25 @@ def test_a_reason_that_many_contests_share_is_told_once():
     assert "- `cvmfs2`: not installed (work0 and 39 other contests)\n" in page(many)
 
 
+def test_figures_that_all_share_are_said_once():
+    alike = report(
+        *(
+            Result(Key("find", state), {"local": taken(1.0, files=9.0), "cvfs": taken(1.0, files=9.0)})
+            for state in State
+        )
+    )
+    assert "\n| find | all | files 9 |\n" in page(alike)
+    other = report(Result(Key("find"), {"local": taken(1.0, files=9.0), "cvfs": taken(1.0, files=8.0)}))
+    assert "\n| find | local | files 9 |\n| find | cvfs | files 8 |\n" in page(other)
+
+
 FIGURES = [
     (0, "0"),
     (0.00001234, "1.2e-05"),
     (0.0123, "0.0123"),
     (0.5, "0.5"),
+    (0.9994, "0.999"),
+    (0.9997, "1.00"),
     (1, "1.00"),
     (1.234, "1.23"),
     (12.34, "12.3"),
