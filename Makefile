@@ -8,7 +8,7 @@ ARCHITECTURES ?= $(shell uname -m)
 # Processes that run tests: one more than processors, for tests wait as often as they compute.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: demo test test-fast test-fusepy test-vm test-container check format system clean dist zipapp man
+.PHONY: demo test test-fast test-fusepy test-vm test-container bench check format system clean dist zipapp man
 
 demo: system $(STAMP) ## publish a real software tree, serve it, mount it, run from it
 	$(BIN)/python tools/demo.py
@@ -42,6 +42,9 @@ test-vm: system $(STAMP) ## a virtual machine is made a client from outside, reb
 test-container: system $(STAMP) ## the images are built from a base made here, and run by Podman; minutes
 	./.ci/system-packages podman runc debootstrap
 	CVFS_CONTAINER=1 $(BIN)/python -m pytest -x tests/deploy/test_image.py
+
+bench: system $(STAMP) ## build/benchmarks/report: what it costs to run from a mount here, the quick set, in under five minutes
+	$(BIN)/python -m benchmarks run
 
 man: $(STAMP) ## generated/: manual pages, completion scripts for bash, zsh and fish
 	$(BIN)/python tools/release/pages.py generated
