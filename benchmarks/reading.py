@@ -166,7 +166,8 @@ def _between(before: ClientCosts | None, after: ClientCosts | None) -> ClientCos
         after.cpu_seconds - before.cpu_seconds,
         after.resident,
         after.peak,
-        after.switches - before.switches,
+        # The kernel forgets those of threads that have ended.
+        max(0, after.switches - before.switches),
         after.requests - before.requests,
         after.wire_bytes - before.wire_bytes,
         {name: count for name, count in counts.items() if count},

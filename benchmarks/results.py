@@ -159,6 +159,13 @@ class _Fields:
         return _of_characters(_of_kind(self._values.get(name), str, "text", self._place(name)), self._place(name))
 
     def number(self, name: str) -> float:
+        """A time or the like, which is never less than nothing."""
+        value = self.difference(name)
+        if value < 0:
+            raise UsageError(f"{self._place(name)} is less than nothing")
+        return value
+
+    def difference(self, name: str) -> float:
         value = self._values.get(name)
         # JSON's true is an int of Python's; NaN, infinity and whole numbers without end are what its reader takes.
         if (
@@ -167,15 +174,13 @@ class _Fields:
             or not -_LARGEST_NUMBER < value < _LARGEST_NUMBER
         ):
             raise UsageError(f"{self._place(name)} is no number")
-        if value < 0:
-            raise UsageError(f"{self._place(name)} is less than nothing")
         return float(value)
 
     def count(self, name: str) -> int:
-        return int(self.number(name))
+        return int(self.difference(name))
 
     def numbers(self) -> dict[str, float]:
-        return {name: self.number(name) for name in self._values}
+        return {name: self.difference(name) for name in self._values}
 
     def rows(self, name: str) -> list[object]:
         return _of_kind(self._values.get(name), list, "a list", self._place(name))

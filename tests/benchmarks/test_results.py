@@ -1,6 +1,7 @@
 """Reports as JSON, both ways; and documents that are none."""
 
 import contextlib
+import dataclasses
 import json
 
 import pytest
@@ -89,6 +90,15 @@ def test_what_is_no_report_is_refused_with_its_place(content, message):
     with pytest.raises(UsageError, match=message) as refused:
         read(content)
     assert "\n" not in str(refused.value)
+
+
+def test_a_count_that_went_down_costs_nobody_a_run():
+    """Counters of processes are differences, and kernels forget: nothing that was measured becomes unreadable by it."""
+    costs = dataclasses.replace(COSTS, switches=-3, fuse={"READ": -1})
+    down = dataclasses.replace(
+        REPORT, results=(Result(Key("find"), {"cvfs": (Sample(1.0, 1.0, costs, {"left": -2.0}),)}),)
+    )
+    assert read(written(down)) == down
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["hot", "-", "local"])
