@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 import click
-from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from cvfs.errors import CvfsError, Locked, UsageError
 from cvfs.format.signature import load_public_key
@@ -195,12 +193,14 @@ def _line(finding: Finding, *, as_json: bool) -> str:
 @contextlib.contextmanager
 def _progress(*, shown: bool) -> Iterator[Callable[[int], None]]:
     """A moving line on a terminal, nothing otherwise."""
-    console = Console(stderr=True)
-    if not shown or not console.is_terminal:
+    if not (shown and sys.stderr.isatty()):
         yield lambda _: None
         return
-    with Progress(
-        TextColumn("{task.completed:,.0f} looked at"), TimeElapsedColumn(), console=console, transient=True
-    ) as bar:
+    # Here, for in scripts nobody looks, and importing it takes longer than many a check.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.completed:,.0f} looked at"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("check", total=None)
         yield lambda count: bar.advance(task, count)

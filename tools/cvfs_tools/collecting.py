@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 import click
-from rich.console import Console
 
 from cvfs.errors import CvfsError, UsageError
 from cvfs.hashes import ContentHash
@@ -205,9 +204,11 @@ def _utc() -> str:
 @contextlib.contextmanager
 def _shown_stages(out: TextIO) -> Iterator[Callable[[str], None]]:
     """A moving line on a terminal, nothing otherwise."""
-    console = Console(stderr=True)
-    if not (console.is_terminal and out.isatty()):
+    if not (sys.stderr.isatty() and out.isatty()):
         yield lambda _: None
         return
-    with console.status("") as status:
+    # Here, for in scripts nobody looks, and it takes its time to be imported.
+    from rich.console import Console  # noqa: PLC0415
+
+    with Console(stderr=True).status("") as status:
         yield lambda name: status.update(_STAGES[name]) if name in _STAGES else None
