@@ -132,8 +132,8 @@ def served(site: Path, state: Path, work: Path) -> Iterator[Server]:
     """
     state.mkdir(parents=True, exist_ok=True)
     (state / _LOG).unlink(missing_ok=True)
-    port, nginx = _free_port(), _nginx()
-    words = _nginx_words(nginx, site, state, port) if nginx else _own_words(site, port)
+    port, program = _free_port(), nginx()
+    words = _nginx_words(program, site, state, port) if program else _own_words(site, port)
     with (state / "output.log").open("wb") as output:
         process = subprocess.Popen(
             words,
@@ -145,26 +145,28 @@ def served(site: Path, state: Path, work: Path) -> Iterator[Server]:
         )
     try:
         _wait_for(process, port, state)
-        yield CountingServer(port, state / _LOG) if nginx else Server(port)
+        yield CountingServer(port, state / _LOG) if program else Server(port)
     finally:
         process.terminate()
         ended(process)
 
 
-def _nginx() -> str | None:
-    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+def nginx() -> str | None:
+    """The program, which is where ordinary users have no path, None if it is not installed."""
+    places = ("nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx")
+    return next(filter(None, map(shutil.which, places)), None)
 
 
 def _own_words(site: Path, port: int) -> list[str]:
     return [*CVFS_SERVER, "serve", "--root", str(site), "--port", str(port)]
 
 
-def _nginx_words(nginx: str, site: Path, state: Path, port: int) -> list[str]:
+def _nginx_words(program: str, site: Path, state: Path, port: int) -> list[str]:
     # Workers of root would become another user, who cannot read below a directory that is root's alone.
     user = "user root;" if os.geteuid() == 0 else ""
     text = _NGINX.format(user=user, state=state, log=_LOG, host=HOST, port=port, root=site / "srv")
     (state / "nginx.conf").write_text(text)
-    return [nginx, "-p", str(state), "-e", f"{state}/error.log", "-c", str(state / "nginx.conf")]
+    return [program, "-p", str(state), "-e", f"{state}/error.log", "-c", str(state / "nginx.conf")]
 
 
 def _free_port() -> int:

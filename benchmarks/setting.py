@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import cvfs
+from benchmarks.serving import nginx
 
 _PATIENCE = 20.0
 _PROJECT = Path(__file__).parent.parent
@@ -30,6 +31,7 @@ def setting(work_dir: Path) -> Mapping[str, str]:
         "fusepy": _version_of("fusepy"),
         "isal": _version_of("isal"),
         "zstandard": _version_of("zstandard"),
+        "web server": "nginx" if nginx() else "cvfs-server serve",
         "cvmfs2": _first_line("cvmfs2", "--version"),
         "tools": ", ".join(filter(None, (_first_line(tool, "--version") for tool in ("cp", "tar", "zstd", "find")))),
     }

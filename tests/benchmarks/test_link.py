@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from benchmarks import serving
 from benchmarks.link import connected, relayed
 from benchmarks.model import Failed, Link
 from benchmarks.processes import has_gone
@@ -129,3 +130,15 @@ def test_the_relay_ends_with_its_context(server, tmp_path):
     assert has_gone(pid)
     with pytest.raises((Failed, ValueError)):
         end.passed()
+
+
+def test_without_nginx_it_is_the_relay_that_counts(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "nginx", lambda: None)
+    (site / "srv/cvmfs/own.example.org/data").mkdir(parents=True, exist_ok=True)
+    (site / "srv/cvmfs/own.example.org/.cvmfspublished").write_bytes(b"manifest")
+    with connected(site, Link(), tmp_path / "server", tmp_path) as end:
+        connection = open_connection(end)
+        connection.request("GET", "/cvmfs/own.example.org/.cvmfspublished")
+        assert connection.getresponse().read() == b"manifest"
+        connection.close()
+        assert (end.passed().requests, end.passed().body_bytes) == (1, 8)

@@ -32,3 +32,9 @@ def test_a_program_that_fails_has_no_line(tmp_path, monkeypatch):
     failing.chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     assert "cvmfs2" not in setting(tmp_path)
+
+
+def test_says_which_server_was_asked(tmp_path, monkeypatch):
+    for found, said in ((None, "cvfs-server serve"), ("/usr/sbin/nginx", "nginx")):
+        monkeypatch.setattr(settings, "nginx", lambda found=found: found)
+        assert setting(tmp_path)["web server"] == said
