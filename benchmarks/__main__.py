@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import campaign, plan, results
+from benchmarks import campaign, plan
+from benchmarks.measuring.setting import setting
 from benchmarks.model import Contest, Link, Report, State
+from benchmarks.report import results
 from benchmarks.report.rendering import render
 from benchmarks.report.verbs import add_verbs
-from benchmarks.setting import setting
 from benchmarks.targets.named import DEFAULT, NAMES, split, targets
 from benchmarks.targets.surroundings import Surroundings
 from benchmarks.workloads import replay

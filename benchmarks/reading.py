@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.flames import recorded
+from benchmarks.measuring.flames import recorded
+from benchmarks.measuring.running import Ran, run
 from benchmarks.model import ClientCosts, Failed, Key, Link, Sample, State, Take, Unavailable
-from benchmarks.running import Ran, run
 from benchmarks.targets.base import Place, Target
 from benchmarks.trees.base import made
 from benchmarks.workloads.base import Scene, Workload

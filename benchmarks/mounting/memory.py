@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import running
+from benchmarks.measuring import running
+from benchmarks.measuring.running import Ran
 from benchmarks.model import ClientCosts, Failed, Key, Link, Sample, State, Take, Unavailable
-from benchmarks.running import Ran
 from benchmarks.targets.base import Place, Target
 from benchmarks.trees.base import Tree, made
 from benchmarks.workloads import inside

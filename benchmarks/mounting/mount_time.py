@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.commands import CVFS, environment
-from benchmarks.link import connected
+from benchmarks.measuring.commands import CVFS, environment
+from benchmarks.measuring.processes import has_gone, taken
 from benchmarks.model import Failed, Key, Link, Sample, State, Take, Unavailable
-from benchmarks.processes import has_gone, taken
+from benchmarks.network.link import connected
 from benchmarks.publishing.programs import run
 from benchmarks.targets.base import Target
 from benchmarks.targets.cvfs_mount import CvfsMount

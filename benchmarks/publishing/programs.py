@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks import running
+from benchmarks.measuring import running
+from benchmarks.measuring.processes import family, taken
+from benchmarks.measuring.running import Ran
 from benchmarks.model import Sample, Unavailable
-from benchmarks.processes import family, taken
-from benchmarks.running import Ran
 
 PATIENCE = 1800.0
 _INTERVAL = 0.1

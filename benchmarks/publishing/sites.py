@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.commands import CVFS_SERVER, environment
+from benchmarks.measuring.commands import CVFS_SERVER, environment
 from benchmarks.model import Failed, Sample
 from benchmarks.publishing.programs import run, with_figures
 from benchmarks.publishing.tools import duplicate

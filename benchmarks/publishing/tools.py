@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from benchmarks.commands import called
+from benchmarks.measuring.commands import called
 from benchmarks.model import Sample
 from benchmarks.publishing.programs import sample, with_figures
 

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from benchmarks.goals import NOT_RUN, Outcome, Verdict, outcomes
 from benchmarks.model import EVERYBODY, ClientCosts, Key, Report, Result, Sample, State
-from benchmarks.relative import overhead, seconds, standard
+from benchmarks.report.goals import NOT_RUN, Outcome, Verdict, outcomes
+from benchmarks.report.relative import overhead, seconds, standard
+from benchmarks.report.statistics import spread
 from benchmarks.report.tables import NOTHING, TIMES, count, figure, interval, table
-from benchmarks.statistics import spread
 
 _Taken = TypeVar("_Taken")
 _FOOTNOTE = "†"

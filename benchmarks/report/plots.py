@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from benchmarks.model import Key, Link, Report, Result, State
-from benchmarks.relative import LOCAL, overhead, seconds
+from benchmarks.report.relative import LOCAL, overhead, seconds
+from benchmarks.report.statistics import Spread, spread
 from benchmarks.report.tables import figure as in_digits
-from benchmarks.statistics import Spread, spread
 
 
 class _Look(NamedTuple):

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from benchmarks import results
 from benchmarks.model import Report
+from benchmarks.report import results
 from benchmarks.report.markdown import page
 from cvfs.errors import UsageError
 

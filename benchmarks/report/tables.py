@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks.statistics import Spread
+from benchmarks.report.statistics import Spread
 
 _TO = "\N{EN DASH}"
 NOTHING = _TO

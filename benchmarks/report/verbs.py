@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from benchmarks import compare, results
+from benchmarks.report import compare, results
 from benchmarks.report.rendering import render, render_into
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.commands import CVFS, environment
-from benchmarks.link import connected
+from benchmarks.measuring.commands import CVFS, environment
 from benchmarks.model import Link, State, Unavailable
+from benchmarks.network.link import connected
 from benchmarks.targets import control, kernel_caches
 from benchmarks.targets.mounted import MountPlace, serving
 from benchmarks.targets.site import FQRN, Site, published, url_of, warmed

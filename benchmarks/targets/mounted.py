@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.link import Connected
+from benchmarks.measuring.processes import taken
 from benchmarks.model import ClientCosts, Failed
-from benchmarks.processes import taken
+from benchmarks.network.link import Connected
 
 _PATIENCE = 60.0
 _KILLED_WITHIN = 10.0

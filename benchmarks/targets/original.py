@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.commands import environment
-from benchmarks.link import connected
+from benchmarks.measuring.commands import environment
+from benchmarks.measuring.processes import has_gone
 from benchmarks.model import Failed, Link, State, Unavailable
-from benchmarks.processes import has_gone
+from benchmarks.network.link import connected
 from benchmarks.targets import control, kernel_caches
 from benchmarks.targets.mounted import MountPlace, is_mounted, unmount
 from benchmarks.targets.site import FQRN, Site, published, url_of, warmed

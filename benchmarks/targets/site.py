@@ -4,10 +4,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.commands import CVFS_SERVER, called
-from benchmarks.link import Connected
+from benchmarks.measuring.commands import CVFS_SERVER, called
 from benchmarks.model import Failed, Unavailable
-from benchmarks.serving import HOST
+from benchmarks.network.link import Connected
+from benchmarks.network.serving import HOST
 from benchmarks.targets import kernel_caches
 from benchmarks.targets.surroundings import Surroundings
 from benchmarks.trees.base import Tree

@@ -4,9 +4,10 @@ import fcntl
 
 import pytest
 
-from benchmarks import campaign, plan, results
+from benchmarks import campaign, plan
 from benchmarks.__main__ import main
 from benchmarks.model import Key, Link, Result, Sample, State
+from benchmarks.report import results
 
 
 @pytest.fixture

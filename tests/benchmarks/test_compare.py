@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.compare import Change, compared, got_worse, told
 from benchmarks.model import ClientCosts, Key, Link, Report, Result, Sample, State
+from benchmarks.report.compare import Change, compared, got_worse, told
 
 FIND = Key("find", State.HOT)
 COLD = Key("find", State.COLD, Link(20.0))

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks.goals import GOALS
 from benchmarks.plan import names
+from benchmarks.report.goals import GOALS
 from benchmarks.report.rendering import BEGIN, END
-from benchmarks.results import load
+from benchmarks.report.results import load
 
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "benchmarks.md"

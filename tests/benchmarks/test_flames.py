@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from benchmarks import flames
-from benchmarks.flames import recorded
+from benchmarks.measuring import flames
+from benchmarks.measuring.flames import recorded
+from benchmarks.measuring.processes import processor_seconds
 from benchmarks.model import Unavailable
-from benchmarks.processes import processor_seconds
 
 BUSY = """
 def baking_bread():

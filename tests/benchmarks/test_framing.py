@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.framing import Exchange, Unframed
+from benchmarks.network.framing import Exchange, Unframed
 
 REQUESTS = (
     b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nHEAD /b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\nX: y\r\n\r\nGET /d HTTP/1.1\r\n\r\n"

@@ -3,12 +3,12 @@
 import pytest
 from reports import COSTS, SMALL, report, taken
 
-from benchmarks.goals import GOALS, Against, Goal, Measure, Verdict, outcomes
 from benchmarks.model import Key, Result, State
 from benchmarks.plan import FULL_RTTS, names
 from benchmarks.publishing import named
 from benchmarks.publishing.named import PUBLISHING
-from benchmarks.statistics import Spread
+from benchmarks.report.goals import GOALS, Against, Goal, Measure, Verdict, outcomes
+from benchmarks.report.statistics import Spread
 from benchmarks.targets.named import NAMES
 from benchmarks.workloads.named import WORKLOADS
 

@@ -19,10 +19,10 @@ from bindings import require_fusepy
 from ordinary import USER, ordinary
 from processes import wait_until
 
-from benchmarks import results
 from benchmarks.campaign import held
 from benchmarks.model import Link, State
 from benchmarks.reading import Caches, Reading
+from benchmarks.report import results
 from benchmarks.targets import kernel_caches
 from benchmarks.targets.cvfs_mount import CvfsMount
 from benchmarks.targets.local import Local

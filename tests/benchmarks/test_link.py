@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from benchmarks import serving
-from benchmarks.link import connected, relayed
+from benchmarks.measuring.processes import has_gone
 from benchmarks.model import Failed, Link
-from benchmarks.processes import has_gone
-from benchmarks.serving import HOST
+from benchmarks.network import serving
+from benchmarks.network.link import connected, relayed
+from benchmarks.network.serving import HOST
 
 CONTENT = os.urandom(300_000)
 

@@ -7,8 +7,8 @@ from reports import SMALL, report, taken
 
 from benchmarks.model import Key, Result, State
 from benchmarks.report.markdown import page
+from benchmarks.report.statistics import Spread
 from benchmarks.report.tables import NOTHING, TIMES, figure, interval, table
-from benchmarks.statistics import Spread
 
 EXPECTED = Path(__file__).parents[1] / "data" / "benchmarks" / "small_report.md"
 TO = "\N{EN DASH}"

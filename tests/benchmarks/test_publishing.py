@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.campaign import held
-from benchmarks.commands import CVFS_SERVER, environment
+from benchmarks.measuring.commands import CVFS_SERVER, environment
 from benchmarks.model import Failed, Key, Unavailable
 from benchmarks.publishing import tools, works
 from benchmarks.publishing.contests import PublishingContest

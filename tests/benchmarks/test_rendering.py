@@ -9,7 +9,7 @@ from reports import SMALL, report, taken
 from benchmarks.__main__ import main
 from benchmarks.model import Key, Result, State
 from benchmarks.report.rendering import BEGIN, END, render, render_into
-from benchmarks.results import load, save
+from benchmarks.report.results import load, save
 from cvfs.errors import UsageError
 
 FIND = Key("find", State.HOT)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.model import ClientCosts, Key, Link, Report, Result, Sample, State
-from benchmarks.results import FORMAT, load, read, save, written
+from benchmarks.report.results import FORMAT, load, read, save, written
 from cvfs.errors import UsageError
 
 COSTS = ClientCosts(0.25, 50_000_000, 60_000_000, 1234, 17, 4_000_000, {"LOOKUP": 12, "READ": 40})

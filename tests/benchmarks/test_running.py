@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from benchmarks.measuring.running import figures, run
 from benchmarks.model import Failed
-from benchmarks.running import figures, run
 
 SURROUNDINGS = {"PATH": os.environ["PATH"]}
 PATIENCE = 60

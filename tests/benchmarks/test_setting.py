@@ -4,8 +4,8 @@ import os
 import platform
 
 import cvfs
-from benchmarks import setting as settings
-from benchmarks.setting import setting
+from benchmarks.measuring import setting as settings
+from benchmarks.measuring.setting import setting
 
 
 def test_says_machine_and_versions(tmp_path):

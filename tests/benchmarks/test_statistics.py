@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from benchmarks.statistics import Spread, apart, ratio, spread
+from benchmarks.report.statistics import Spread, apart, ratio, spread
 
 SPREADS = [
     ([3.0], Spread(3.0, 3.0, 3.0, 1)),

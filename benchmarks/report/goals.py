@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from benchmarks.model import EVERYBODY, Key, Link, Report, Result, Sample, State
-from benchmarks.relative import LOCAL, results_by_key
-from benchmarks.statistics import Spread, ratio, spread
+from benchmarks.report.relative import LOCAL, results_by_key
+from benchmarks.report.statistics import Spread, ratio, spread
 
 _READ_THERE, _IMPORT_THERE, _COPY_THERE, _COPY_STORAGE_THERE = 0.57, 1.5, 5.1, 26.7
 _LIKE_THERE = 100_000

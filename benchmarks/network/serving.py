@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.commands import CVFS_SERVER, environment
+from benchmarks.measuring.commands import CVFS_SERVER, environment
+from benchmarks.measuring.processes import ended
 from benchmarks.model import Failed
-from benchmarks.processes import ended
 
 HOST = "127.0.0.1"
 _PATIENCE = 20.0

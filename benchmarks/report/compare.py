@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from benchmarks.model import ClientCosts, Key, Report, Sample
-from benchmarks.relative import OURS, Standard, results_by_key, standard
-from benchmarks.statistics import ENOUGH, Spread, apart, ratio, spread
+from benchmarks.report.relative import OURS, Standard, results_by_key, standard
+from benchmarks.report.statistics import ENOUGH, Spread, apart, ratio, spread
 
 
 class Change(StrEnum):

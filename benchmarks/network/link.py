@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.commands import environment
+from benchmarks.measuring.commands import environment
+from benchmarks.measuring.processes import ended
 from benchmarks.model import Failed, Link
-from benchmarks.processes import ended
-from benchmarks.serving import HOST, Passed, served
+from benchmarks.network.serving import HOST, Passed, served
 
 _PATIENCE = 20.0
 
@@ -63,7 +63,7 @@ def connected(site: Path, link: Link, state: Path, work: Path) -> Iterator[Conne
 def relayed(port: int, link: Link, work: Path) -> Iterator[Relay]:
     """A relay to the server behind that link, as long as the context lasts. Raises Failed if it does not start."""
     options = ["--rtt", str(link.rtt), "--bandwidth", str(link.bandwidth)]
-    words = [sys.executable, "-m", "benchmarks.relay", HOST, str(port), *options]
+    words = [sys.executable, "-m", "benchmarks.network.relay", HOST, str(port), *options]
     process = subprocess.Popen(
         words,
         stdin=subprocess.PIPE,

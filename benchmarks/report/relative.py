@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.model import Key, Link, Report, Result, Sample, State
-from benchmarks.statistics import Spread, ratio
+from benchmarks.report.statistics import Spread, ratio
 
 LOCAL = "local"
 OURS = "cvfs"

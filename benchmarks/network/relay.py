@@ -2,7 +2,7 @@
 
 It changes no byte and knows no cache. What it does not imitate is TCP itself: a window that grows, packets that get lost.
 
-    python -m benchmarks.relay HOST PORT --rtt 20 --bandwidth 100
+    python -m benchmarks.network.relay HOST PORT --rtt 20 --bandwidth 100
 
 says the port at which it listens. To each line on its standard input it answers with what has passed, as one line of JSON. It
 ends with its standard input.
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from benchmarks.framing import Exchange, Unframed
+from benchmarks.network.framing import Exchange, Unframed
 
 _PIECE = 262144
 _PIECE_WITH_BANDWIDTH = 16384

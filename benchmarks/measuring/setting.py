@@ -9,10 +9,10 @@ from importlib import metadata
 from pathlib import Path
 
 import cvfs
-from benchmarks.serving import nginx
+from benchmarks.network.serving import nginx
 
 _PATIENCE = 20.0
-_PROJECT = Path(__file__).parent.parent
+_PROJECT = Path(__file__).parents[2]
 
 
 def setting(work_dir: Path) -> Mapping[str, str]:
