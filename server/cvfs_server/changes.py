@@ -142,6 +142,8 @@ class _Comparison:
         kept = _kept_groups(listing, rows, moved)
         for entry in listing.entries:
             row = rows.pop(entry.name, None)
+            if row is not None and not moved and self._is_unchanged(listing, entry, row, kept):
+                continue
             self._compare_entry(listing, entry, row, kept, result)
             if row and row.is_directory and not entry.is_directory:
                 removals.add(Removal(listing.path + b"/" + row.name, row, before), itself=False)
@@ -149,6 +151,12 @@ class _Comparison:
         for row in rows.values():
             removals.add(Removal(listing.path + b"/" + row.name, row, before))
         return result
+
+    def _is_unchanged(self, listing: Listing, entry: ScannedEntry, row: DirectoryEntry, kept: dict[int, int]) -> bool:
+        """What `_change` says of most entries of most scans, without a path for each."""
+        if not (entry.kept or (listing.familiar and self._trust.covers(entry))):
+            return False
+        return self._is_same(row, entry, kept.get(entry.group) if entry.group else entry.links)
 
     def _compare_entry(
         self,
@@ -174,15 +182,17 @@ class _Comparison:
             return Change(Kind.ADD, path, entry, None, _must_be_read(entry), hardlinks)
         if (entry.mode ^ row.mode) & 0o170000:
             return Change(Kind.MODIFY, path, entry, row, _must_be_read(entry), hardlinks)
-        same = (
+        if (covered or entry.kept) and self._is_same(row, entry, hardlinks):
+            return None
+        return Change(Kind.TOUCH, path, entry, row, self._must_read(entry, row, covered=covered), hardlinks)
+
+    def _is_same(self, row: DirectoryEntry, entry: ScannedEntry, hardlinks: int | None) -> bool:
+        return (
             row[1:7] == entry[1:7]
             and row.hardlinks == hardlinks
             and row.is_mountpoint == entry.is_mountpoint
             and self._is_alike(row)
         )
-        if same and (covered or entry.kept):
-            return None
-        return Change(Kind.TOUCH, path, entry, row, self._must_read(entry, row, covered=covered), hardlinks)
 
     def _must_read(self, entry: ScannedEntry, row: DirectoryEntry, *, covered: bool) -> bool:
         if not _must_be_read(entry):
@@ -192,7 +202,7 @@ class _Comparison:
 
     def _is_alike(self, row: DirectoryEntry) -> bool:
         # Content of an external file is not in the repository, that of others is: publishing the other way changes it.
-        return not row.is_regular or row.is_external == self._trust.external
+        return row.is_external == self._trust.external or not row.is_regular
 
     def _compare_own(self, listing: Listing) -> Change | None:
         """The root row of a catalog; always present, so that the writer settles what it really says."""

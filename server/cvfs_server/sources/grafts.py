@@ -89,7 +89,9 @@ class GraftedSource:
     def edit(self, path: bytes) -> DirectoryEdit:
         """See `Source`. Raises Unpublishable, naming a graft file that is none, or that describes nothing."""
         edit = self._source.edit(path)
-        grafts = {entry.name.removeprefix(GRAFT_PREFIX): entry for entry in edit.entries if is_graft(entry)}
+        # Nearly every directory has none, and its names are told apart by nothing but their beginnings.
+        named = [entry for entry in edit.entries if entry.name.startswith(GRAFT_PREFIX)]
+        grafts = {entry.name.removeprefix(GRAFT_PREFIX): entry for entry in named if is_graft(entry)}
         if not grafts:
             return edit
         entries = []

@@ -72,21 +72,22 @@ class TreeSource:
         linked: list[_Linked] = []
         for name in names:
             place = directory + b"/" + name
-            status = _status(place)
-            entry = self._entry(name, status)
-            if stat.S_ISLNK(entry.mode):
-                entry = _with_target(place, entry)
-            if self._is_left_out(entry):
+            try:
+                status = os.lstat(place)
+            except OSError as error:
+                raise _unpublishable(place, error) from error
+            kind = stat.S_IFMT(status.st_mode)
+            if kind not in _ORDINARY and self._rules.ignore_special_files:
                 continue
-            if status.st_nlink > 1 and not entry.is_directory:
+            entry = self._entry(name, status)
+            if kind == stat.S_IFLNK:
+                entry = _with_target(place, entry)
+            if status.st_nlink > 1 and kind != stat.S_IFDIR:
                 linked.append(_Linked(len(entries), (status.st_dev, status.st_ino), status.st_nlink))
             entries.append(entry)
         if linked and not self._rules.ignore_xdir_hardlinks:
             _refuse_scattered(path, entries, linked)
         return _with_groups(entries, linked) if len(linked) > 1 else entries
-
-    def _is_left_out(self, entry: ScannedEntry) -> bool:
-        return self._rules.ignore_special_files and stat.S_IFMT(entry.mode) not in _ORDINARY
 
     def _entry(self, name: bytes, status: os.stat_result) -> ScannedEntry:
         mode = status.st_mode
@@ -106,13 +107,6 @@ class TreeSource:
 
 _SIZED = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
 _ORDINARY = _SIZED
-
-
-def _status(place: bytes) -> os.stat_result:
-    try:
-        return os.lstat(place)
-    except OSError as error:
-        raise _unpublishable(place, error) from error
 
 
 def _with_target(place: bytes, entry: ScannedEntry) -> ScannedEntry:

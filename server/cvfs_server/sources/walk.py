@@ -12,6 +12,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import NamedTuple
 
 from cvfs.catalog.tree import CatalogTree
@@ -27,6 +28,7 @@ _MARKERS = (AUTOMATIC_MARKER, MARKER)
 _VIRTUAL_DIRECTORY = b".cvmfs"
 _GENERATED_MODE = stat.S_IFREG | 0o644
 _NOTHING = DirectoryEdit([], complete=False)
+_name_of: Callable[[ScannedEntry], bytes] = attrgetter("name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +280,6 @@ def _generated_marker(directory: ScannedEntry) -> ScannedEntry:
         directory.ctime_ns,
         generated=True,
     )
-
-
-def _name_of(entry: ScannedEntry) -> bytes:
-    return entry.name
 
 
 def _shown(path: bytes) -> str:
