@@ -75,14 +75,14 @@ def _circumstances(workload: Workload, wishes: Wishes, chosen: Sequence[Workload
 
 
 def _links(workload: Workload, wishes: Wishes, chosen: Sequence[Workload]) -> Sequence[Link]:
-    """Named workloads are run behind every link that was named; of a set those that can be."""
+    """Named workloads are run behind every link that was named; of a set, and with --full, those that can be."""
     if wishes.links is not None:
         named = _is_told(wishes) or workload.over_links
         return wishes.links if named else wishes.links[:1]
+    if wishes.full and workload.over_links:
+        return (Link(), *map(Link, FULL_RTTS))
     if _is_told(wishes) or not workload.over_links:
         return (Link(),)
-    if wishes.full:
-        return (Link(), *map(Link, FULL_RTTS))
     first = next(other for other in chosen if other.over_links)
     return (Link(), Link(QUICK_RTT)) if workload is first else (Link(),)
 

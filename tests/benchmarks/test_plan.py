@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.model import Link, State
-from benchmarks.plan import Wishes, names, planned
+from benchmarks.plan import FULL_RTTS, Wishes, names, planned
 from benchmarks.workloads import replay
 from benchmarks.workloads.named import WORKLOADS
 from cvfs.errors import UsageError
@@ -47,6 +47,12 @@ def test_of_a_set_only_some_are_run_behind_links():
     assert behind & set(WORKLOADS) == {
         name for name, workload in WORKLOADS.items() if workload.over_links and workload.full
     }
+
+
+def test_what_is_named_of_the_full_set_has_its_links():
+    keys = plan(full=True, workloads=["import-scientific", "find"])
+    assert {key.link.rtt for key in keys if key.workload == "find"} == {0.0}
+    assert {key.link.rtt for key in keys if key.workload == "import-scientific"} == {0.0, *FULL_RTTS}
 
 
 def test_a_trace_is_replayed_alone_or_beside_what_is_named():
