@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import stat
 import tarfile
 import tempfile
@@ -42,6 +43,10 @@ from cvfs_server.storage import local
 from cvfs_server.ways.tree import TreeOptions, publish_tree
 
 DATA = Path(__file__).parent / "data"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What is started in the background of a script ignores SIGINT, and so would every program that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True, slots=True)
