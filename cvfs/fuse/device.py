@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import time
 from typing import Self
 
 from cvfs.fuse import abi
@@ -10,11 +11,19 @@ from cvfs.fuse import abi
 BUFFER_SIZE = 1 << 16
 """Bytes of the receive buffer. The kernel demands 8 KiB; a larger one takes more forgotten nodes at a time."""
 
+# Seconds. To be woken takes a virtual machine as long as to answer a look-up; a program that looks up names asks again sooner.
+_WATCHED = 50e-6
+_SOON = 100e-6
+
 _GONE = frozenset({errno.ENODEV, errno.EBADF, errno.ECONNABORTED, errno.ENOTCONN, errno.EPIPE, errno.ECONNRESET})
 
 
 class Channel:
-    """Requests in, replies and notifications out. One thread receives; any thread may write: a message is one call."""
+    """Requests in, replies and notifications out. One thread receives; any thread may write: a message is one call.
+
+    While requests follow each other closely it looks for the next one for a moment before it sleeps: not where there is
+    but one processor, and not again once nothing came in that moment, until one came soon after it had gone to sleep.
+    """
 
     def __init__(self, descriptor: int, bell: int) -> None:
         self._descriptor = descriptor
@@ -22,6 +31,8 @@ class Channel:
         self.buffer = bytearray(BUFFER_SIZE)
         self._vector = [self.buffer]
         self._poll = select.poll()
+        self._may_watch = len(os.sched_getaffinity(0)) > 1
+        self._brisk = False
 
     @classmethod
     def open(cls, descriptor: int) -> Self:
@@ -37,21 +48,45 @@ class Channel:
         channel._poll.register(channel._bell, select.POLLIN)
         return channel
 
-    def receive(self) -> int:
-        """Wait for a request; its length in `buffer`, or 0 when the mount is gone or `wake` was called."""
+    def receive(self, *, alert: bool = False) -> int:
+        """Wait for a request; its length in `buffer`, or 0 when the mount is gone or `wake` was called.
+
+        `alert` says that no other thread is at work on a request: watching would take the interpreter from it.
+        """
         while True:
             try:
-                return os.readv(self._descriptor, self._vector)
-            except BlockingIOError:
-                ready = self._poll.poll()
-                if len(ready) > 1 or ready[0][0] == self._bell:
-                    return 0
+                if (length := self._look(watching=alert and self._brisk)) is not None:
+                    return length
             except OSError as error:
                 if error.errno in _GONE:
                     return 0
                 # ENOENT: the request was taken back by a signal before it could be read.
                 if error.errno != errno.ENOENT:
                     raise
+            if not self._sleep():
+                return 0
+
+    def _look(self, *, watching: bool) -> int | None:
+        """The length of a request; None if there is none, or while this was watching none came. Raises OSError."""
+        until = 0.0
+        while True:
+            try:
+                return os.readv(self._descriptor, self._vector)
+            except BlockingIOError:
+                if not watching:
+                    return None
+                now = time.monotonic()
+                until = until or now + _WATCHED
+                if now > until:
+                    self._brisk = False
+                    return None
+
+    def _sleep(self) -> bool:
+        """Until there is a request; False if `wake` was called."""
+        began = time.monotonic()
+        ready = self._poll.poll()
+        self._brisk = self._may_watch and time.monotonic() - began < _SOON
+        return len(ready) == 1 and ready[0][0] != self._bell
 
     def wake(self) -> None:
         """Make `receive` return, now and from now on. For any thread and for signal handlers."""

@@ -99,9 +99,9 @@ class Server:
     def serve(self) -> None:
         """Answer requests until the mount is gone or `stop` is called. Raises OSError if the device fails."""
         self._notifier.start()
-        receive, answer = self._channel.receive, self._answer
+        receive, answer, waiting = self._channel.receive, self._answer, self._waiting
         try:
-            while not self._stopping and (length := receive()):
+            while not self._stopping and (length := receive(alert=not waiting)):
                 self._turn += 1
                 answer(length)
                 self._turn += 1

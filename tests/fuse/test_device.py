@@ -2,12 +2,13 @@
 
 import errno
 import os
+import select
 import socket
 
 import pytest
 
 from cvfs.errors import MountError
-from cvfs.fuse import mount_points
+from cvfs.fuse import device, mount_points
 from cvfs.fuse.device import Channel
 from cvfs.fuse.mount_points import MountOptions
 
@@ -144,3 +145,75 @@ def test_writing_to_what_is_gone_says_so(pair):
 def test_options_that_are_bits(changes, bits):
     """Read-only, no set-user-id programs, no devices: unless asked for."""
     assert MountOptions("x", **changes).bits() == bits
+
+
+class Scripted:
+    """A device and its clock: what each look at it finds, and how long each sleep takes; a look takes 10 µs."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, processors: int) -> None:
+        self.now, self.sleeps, self.found, self.looks = 0.0, [], [], 0
+        patch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
+        patch.setattr(os, "readv", self._look)
+        patch.setattr(device.time, "monotonic", lambda: self.now)
+        self._descriptor = os.eventfd(0)
+        self.channel = Channel.open(self._descriptor)
+        patch.setattr(self.channel, "_poll", self)
+
+    def _look(self, _descriptor, _vector) -> int:
+        self.looks += 1
+        self.now += 10e-6
+        if found := self.found.pop(0):
+            return found
+        raise BlockingIOError
+
+    def poll(self) -> list[tuple[int, int]]:
+        self.now += self.sleeps.pop(0)
+        return [(self._descriptor, select.POLLIN)]
+
+    def receive(self, *found: int, sleeps: tuple[float, ...] = (), alert: bool = True) -> int:
+        """Looks that it takes to receive what there is at last, everything found and every sleep slept."""
+        self.found, self.sleeps, self.looks = list(found), list(sleeps), 0
+        assert self.channel.receive(alert=alert) == found[-1]
+        assert (self.found, self.sleeps) == ([], [])
+        return self.looks
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    made = []
+
+    def make(processors: int = 2) -> Scripted:
+        made.append(Scripted(monkeypatch, processors=processors))
+        return made[-1]
+
+    yield make
+    for script in made:
+        script.channel.close()
+
+
+SOON, LATE = (60e-6,), (1e-3,)
+
+
+def test_requests_that_follow_closely_are_watched_for(scripted):
+    script = scripted()
+    script.receive(0, 80, sleeps=SOON)
+    script.receive(0, 0, 0, 80)
+    script.receive(80)
+    script.receive(0, 0, 80)
+
+
+def test_watching_ends_and_is_not_begun_again_before_a_request_came_soon(scripted):
+    script = scripted()
+    script.receive(0, 80, sleeps=SOON)
+    # The moment is 50 µs, seven looks until it is over; then sleep, and one more.
+    script.receive(*[0] * 7, 80, sleeps=LATE)
+    assert script.receive(0, 80, sleeps=LATE) == 2
+    assert script.receive(0, 80, sleeps=SOON) == 2
+    script.receive(0, 0, 80)
+
+
+@pytest.mark.parametrize(("processors", "alert"), [(1, True), (2, False)])
+def test_nobody_watches_who_would_be_in_the_way(scripted, processors, alert):
+    script = scripted(processors)
+    for _ in range(3):
+        assert script.receive(0, 80, sleeps=SOON, alert=alert) == 2
