@@ -1,16 +1,16 @@
 """Connections to HTTP servers by way of one proxy: dialled within a deadline, kept while idle; this module asks for nothing.
 
-The home of requests and urllib3, whose pools do what is long to get right: certificates, tunnels through proxies, passwords
-for them. What is said over a connection is the matter of `conversation`.
+The home of urllib3, whose pools do what is long to get right: certificates, tunnels through proxies, connections kept and
+found closed. What is said over one is the matter of `conversation`.
 """
 
 import os
 import socket
 import ssl
+import urllib.parse
 from typing import Any
 
-import requests
-from requests.adapters import HTTPAdapter
+from urllib3 import PoolManager, ProxyManager, make_headers
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
@@ -18,9 +18,10 @@ from urllib3.exceptions import HTTPError
 from cvfs.store.dial import dial
 from cvfs.store.names import Names
 
-FAILURES = (requests.RequestException, HTTPError)
-"""What the libraries raise, beside OSError and ValueError."""
+FAILURES = (HTTPError,)
+"""What the library raises, beside OSError and ValueError."""
 
+_KEPT_SERVERS = 4
 # More connections than this are closed when they are not in use.
 _KEPT_CONNECTIONS = 64
 # For a connection without a time-out, which nobody here makes; seconds.
@@ -59,7 +60,7 @@ class Peer:
             self.headers = dict(pool.proxy_headers)
 
     def line(self, seconds: float) -> Line:
-        """A connection, whose time-out is `seconds`, less what it took to make it. Raises what any of the libraries does."""
+        """A connection, whose time-out is `seconds`, less what it took to make it. Raises what the library does."""
         connection: Any = self._pool._get_conn()  # noqa: SLF001
         if connection.sock is None:
             self._connect(connection, seconds)
@@ -83,40 +84,48 @@ class Connections:
     """Connections of one process, by way of `proxy` (None: directly); `certificates` are those to trust, see `HttpOptions`."""
 
     def __init__(self, proxy: str | None, certificates: str | None, names: Names) -> None:
-        self._proxy = proxy
         self._certificates = certificates
-        self._adapter = _Adapter(names)
+        self._manager = _manager(proxy)
+        self._manager.pool_classes_by_scheme = {
+            "http": _dialled(HTTPConnectionPool, HTTPConnection, names),
+            "https": _dialled(HTTPSConnectionPool, HTTPSConnection, names),
+        }
 
     def peer(self, url: str) -> Peer:
-        """The server that a URL names. Raises what any of the libraries does for a URL that names none."""
-        manager = self._adapter.proxy_manager_for(self._proxy) if self._proxy else self._adapter.poolmanager
-        pool: HTTPConnectionPool = manager.connection_from_url(url)
-        self._adapter.cert_verify(pool, url, self._certificates or _system_certificates(), None)  # type: ignore[no-untyped-call]
+        """The server that a URL names. Raises HTTPError or ValueError where there is none to talk to."""
+        pool = self._manager.connection_from_url(url)
+        if isinstance(pool, HTTPSConnectionPool):
+            _trust(pool, self._certificates or _system_certificates())
         return Peer(pool)
 
     def close(self) -> None:
         """Close those that are idle."""
-        self._adapter.close()
+        self._manager.clear()
 
 
-class _Adapter(HTTPAdapter):
-    """Pools whose connections are dialled by name and within a deadline, to servers and to proxies."""
+def _manager(proxy: str | None) -> PoolManager:
+    if proxy is None:
+        return PoolManager(_KEPT_SERVERS, maxsize=_KEPT_CONNECTIONS)
+    return ProxyManager(proxy, _KEPT_SERVERS, proxy_headers=_password(proxy), maxsize=_KEPT_CONNECTIONS)
 
-    def __init__(self, names: Names) -> None:
-        self._classes = {
-            "http": _dialled(HTTPConnectionPool, HTTPConnection, names),
-            "https": _dialled(HTTPSConnectionPool, HTTPSConnection, names),
-        }
-        super().__init__(pool_connections=4, pool_maxsize=_KEPT_CONNECTIONS)
 
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)
-        self.poolmanager.pool_classes_by_scheme = self._classes
+def _password(proxy: str) -> dict[str, str]:
+    """What a proxy wants to hear whose URL names a user."""
+    parts = urllib.parse.urlsplit(proxy)
+    if not parts.username:
+        return {}
+    user, password = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
+    return dict(make_headers(proxy_basic_auth=f"{user}:{password}"))
 
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **options)
-        manager.pool_classes_by_scheme = self._classes
-        return manager
+
+def _trust(pool: HTTPSConnectionPool, certificates: str) -> None:
+    if not os.path.exists(certificates):
+        raise ValueError(f"{certificates}: certificates to trust are not there")
+    pool.cert_reqs = "CERT_REQUIRED"
+    if os.path.isdir(certificates):
+        pool.ca_cert_dir = certificates
+    else:
+        pool.ca_certs = certificates
 
 
 def _dialled(
@@ -130,7 +139,12 @@ def _dialled(
     return type(f"Dialled{pool.__name__}", (pool,), {"ConnectionCls": dialled})
 
 
-def _system_certificates() -> str | bool:
-    """Where this system keeps the certificates it trusts; True for those that came with requests."""
+def _system_certificates() -> str:
+    """Where this system keeps the certificates it trusts; those of certifi where it keeps none."""
     paths = ssl.get_default_verify_paths()
-    return next((place for place in (paths.cafile, paths.capath) if place and os.path.exists(place)), True)
+    kept = next((place for place in (paths.cafile, paths.capath) if place and os.path.exists(place)), None)
+    if kept is None:
+        import certifi  # noqa: PLC0415  # hardly ever needed
+
+        return certifi.where()
+    return kept

@@ -100,7 +100,7 @@ from cvfs_tools.cvfs_command import main
 try:
     main(prog_name="cvfs")
 except SystemExit:
-    print(sorted(name for name in sys.modules if name.startswith("cvfs.") or name in ("requests", "sqlite3")))
+    print(sorted(name for name in sys.modules if name.startswith("cvfs.") or name in ("urllib3", "sqlite3")))
 """
     environment = ENVIRONMENT | {"_CVFS_COMPLETE": "bash_complete", "COMP_WORDS": "cvfs mo", "COMP_CWORD": "1"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
