@@ -26,10 +26,10 @@ class Coalesced:
         with self._lock:
             flight = self._flights.get(wanted)
             if flight is not None:
-                flight.followers += 1
+                landed = flight.follow()
             else:
                 leading = self._flights[wanted] = _Flight()
-        return self._follow(wanted, flight) if flight is not None else self._lead(wanted, leading)
+        return self._follow(wanted, flight, landed) if flight is not None else self._lead(wanted, leading)
 
     def open_present(self, wanted: Wanted) -> int | None:
         """See `Contents.open_present`."""
@@ -41,7 +41,7 @@ class Coalesced:
             return sum(flight.followers for flight in self._flights.values())
 
     def _lead(self, wanted: Wanted, flight: "_Flight") -> int:
-        error: CvfsError = Unreachable(f"{wanted.path}: the request that fetched it was abandoned, ask again")
+        error: CvfsError | None = None
         descriptor = None
         try:
             descriptor = self._contents.open(wanted)
@@ -51,26 +51,38 @@ class Coalesced:
         finally:
             with self._lock:
                 del self._flights[wanted]
-                flight.land(descriptor, error)
+                if flight.followers:
+                    flight.land(descriptor, error or _abandoned(wanted))
         return descriptor
 
-    def _follow(self, wanted: Wanted, flight: "_Flight") -> int:
-        flight.landed.wait(self._patience)
+    def _follow(self, wanted: Wanted, flight: "_Flight", landed: threading.Event) -> int:
+        landed.wait(self._patience)
         with self._lock:
-            if flight.landed.is_set():
+            if landed.is_set():
                 return flight.take()
             flight.followers -= 1
         raise Unreachable(f"{wanted.path}: another request fetches it and is not done after {self._patience:g} s")
+
+
+def _abandoned(wanted: Wanted) -> CvfsError:
+    return Unreachable(f"{wanted.path}: the request that fetched it was abandoned, ask again")
 
 
 class _Flight:
     """One fetch under way. Everything but the waiting happens under the lock of its owner."""
 
     def __init__(self) -> None:
-        self.landed = threading.Event()
         self.followers = 0
+        # Made by the first follower: most fetches have none.
+        self._landed: threading.Event | None = None
         self._descriptors: list[int] = []
         self._error: CvfsError | None = None
+
+    def follow(self) -> threading.Event:
+        """One more follower, who waits for this."""
+        self.followers += 1
+        self._landed = self._landed or threading.Event()
+        return self._landed
 
     def land(self, descriptor: int | None, error: CvfsError) -> None:
         """One descriptor for each follower, as far as there are any; the error for the others."""
@@ -81,7 +93,8 @@ class _Flight:
                     self._descriptors.append(os.dup(descriptor))
             except OSError as failure:
                 self._error = Unreachable(f"no descriptor left for a request that waited: {failure.strerror}")
-        self.landed.set()
+        assert self._landed is not None
+        self._landed.set()
 
     def take(self) -> int:
         if self._descriptors:

@@ -114,16 +114,19 @@ class CacheFiles:
         """Put a content in its place. Raises StoreFull, and whatever `pieces` raises: then nothing has changed."""
         self._check_limit(name, size or 0)
         self._room.check(name, size)
-        with self._storing(name, size):
+        storing = _Storing(self, name, size)
+        with storing:
             temporary, target = self._start(name)
         try:
-            with os.fdopen(target, "wb", buffering=0) as file:
-                with self._storing(name, size):
+            try:
+                with storing:
                     _claim(target, size or 0)
-                total, digest = self._fill(name, file.fileno(), pieces, size)
+                total, digest = self._fill(storing, target, pieces)
                 if self._marked:
                     _mark(target, digest)
-            with self._storing(name, size):
+            finally:
+                os.close(target)
+            with storing:
                 return Written(self._commit(temporary, name), total, digest)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -173,15 +176,12 @@ class CacheFiles:
         if self.limit is not None and size > self.limit:
             raise StoreFull(f"{name}: {size} bytes or more exceed the quota of {self.limit} bytes")
 
-    @contextlib.contextmanager
-    def _storing(self, name: str, size: int | None) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            if error.errno in _NO_ROOM:
-                self._room.note_full(reason, size or 0)
-            raise StoreFull(f"{name} cannot be kept in {self.directory}: {reason}") from error
+    def full(self, error: OSError, name: str, size: int | None) -> StoreFull:
+        """What a content that cannot be written fails with; a full disk is remembered."""
+        reason = error.strerror or type(error).__name__
+        if error.errno in _NO_ROOM:
+            self._room.note_full(reason, size or 0)
+        return StoreFull(f"{name} cannot be kept in {self.directory}: {reason}")
 
     def _start(self, name: str) -> tuple[str, int]:
         if not self._token:
@@ -200,14 +200,14 @@ class CacheFiles:
         temporary = f"{self.directory}/txn/{self._token}.{os.getpid()}.{next(self._numbers)}"
         return temporary, os.open(temporary, _CREATE, 0o660)
 
-    def _fill(self, name: str, target: int, pieces: Iterator[bytes], size: int | None) -> tuple[int, bytes]:
+    def _fill(self, storing: "_Storing", target: int, pieces: Iterator[bytes]) -> tuple[int, bytes]:
         """Length and digest of what was written. Only errors of this file become StoreFull, not those of `pieces`."""
-        total, hasher = 0, new_digest()
+        name, size, total, hasher = storing.name, storing.size, 0, new_digest()
         for piece in pieces:
             total += len(piece)
             self._check_limit(name, total)
             hasher.update(piece)
-            with self._storing(name, size):
+            with storing:
                 _write_all(target, piece)
         if size not in {None, total}:
             raise CorruptObject(f"{name}: has {total} bytes of content, {size} were announced")
@@ -229,6 +229,22 @@ class CacheFiles:
         except FileNotFoundError:
             os.makedirs(os.path.dirname(path), 0o770, exist_ok=True)
             os.rename(temporary, path)
+
+
+class _Storing:
+    """Makes every OSError that leaves it StoreFull. No generator, for it is entered several times for each content."""
+
+    def __init__(self, files: CacheFiles, name: str, size: int | None) -> None:
+        self._files = files
+        self.name = name
+        self.size = size
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError):
+            raise self._files.full(error, self.name, self.size) from error
 
 
 class _Room:
