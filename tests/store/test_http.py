@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 
+import certifi
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -533,6 +534,13 @@ def test_https_with_a_certificate_that_nobody_knows_is_refused(secure):
 def test_certificates_that_are_not_there(secure):
     with pytest.raises(Unreachable, match="/nowhere"):
         _fetch(HttpStore(secure, options=HttpOptions(certificates="/nowhere/ca.pem")))
+
+
+def test_where_a_system_keeps_no_certificates_those_of_certifi_are_trusted(secure, certificate, monkeypatch, tmp_path):
+    nowhere = ssl.get_default_verify_paths()._replace(cafile=None, capath=str(tmp_path / "nowhere"))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
+    monkeypatch.setattr(certifi, "where", lambda: certificate[0])
+    assert _fetch(HttpStore(secure)) == BODY
 
 
 @pytest.mark.timeout(20)
