@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 _ARGUMENTS_BEGIN = 45
 # New objects between two looks for cycles, of which a mount makes few; each number that is given out counts as one.
 _COLLECTED_AFTER = 10_000
+# For mallopt(3).
+_M_ARENA_MAX = -8
 # So many seconds one that wants to read the configuration waits for another.
 _READ_WITHIN = 10.0
 
@@ -69,6 +71,7 @@ def run(
     with contextlib.ExitStack() as at_end:
         logs.start()
         at_end.callback(logs.stop)
+        share_arena()
         obey(settings.mount.process)
         watchdog = start_watchdog(settings, mountpoint)
         again = _from(_working_directory(), reread) if reread else None
@@ -180,6 +183,15 @@ def obey(settings: ProcessSettings) -> None:
             ask()
         except (OSError, ValueError) as error:
             log.warning("%s cannot be obeyed: %s", what, error)
+
+
+def share_arena() -> None:
+    """All threads allocate from one arena; with one for each, what a thread has freed is of no use to the others.
+
+    They would not get in each other's way less: the interpreter lets one of them run at a time. Only glibc has arenas.
+    """
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def relieve_collector() -> None:

@@ -2,6 +2,9 @@
 
 import gc
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -61,3 +64,33 @@ def test_the_collector_leaves_alone_what_stays(request):
     assert gc.get_freeze_count() > 0
     assert gc.isenabled()
     assert gc.get_threshold()[0] > before[0]
+
+
+# Objects of more than 512 bytes are malloc's own matter.
+_ARENAS = """
+import ctypes, sys, threading
+if sys.argv[1] == "shared":
+    from cvfs.client.process import share_arena
+    share_arena()
+before = threading.Barrier(4)
+def allocate():
+    before.wait(10)
+    kept.append([bytes(600) for _ in range(1000)])
+kept, threads = [], [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+file = libc.fdopen(1, b"w")
+libc.malloc_info(0, ctypes.c_void_p(file))
+libc.fflush(ctypes.c_void_p(file))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
+@pytest.mark.parametrize(("how", "several"), [("shared", False), ("apart", True)])
+def test_threads_share_their_memory(how, several):
+    done = subprocess.run(
+        [sys.executable, "-c", _ARENAS, how], check=True, capture_output=True, text=True, timeout=60, cwd=os.getcwd()
+    )
+    assert (done.stdout.count("<heap nr=") > 1) is several
