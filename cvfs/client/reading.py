@@ -7,8 +7,9 @@ from cvfs.client.content import Piece, pieces_between
 from cvfs.client.inodes import Node, StaleNode
 from cvfs.client.open_files import ObjectKey, OpenFile, OpenFiles
 from cvfs.client.repository import Repository
-from cvfs.errors import IsADirectory
+from cvfs.errors import IsADirectory, StoreFull
 from cvfs.hashes import ContentHash
+from cvfs.store.base import Contents, Wanted
 
 MAX_READ = 2**20
 # What was read last stays in the cache although it is small: a running program must not lose its bytes.
@@ -77,8 +78,7 @@ class Reader:
 
     def _open(self, repository: Repository, node: Node, piece: Piece, *, wait: bool) -> OpenFile:
         contents = repository.contents_of(node.entry)
-        # Who may wait has been here before without waiting.
-        present = None if wait else contents.open_present(piece.wanted)
+        present = _present(contents, piece.wanted) if wait else contents.open_present(piece.wanted)
         if present is None and not wait:
             raise BlockingIOError
         fd = contents.open(piece.wanted) if present is None else present
@@ -102,6 +102,14 @@ class Reader:
         if buffer is None:
             buffer = self._buffers.buffer = memoryview(bytearray(MAX_READ))
         return buffer
+
+
+def _present(contents: Contents, wanted: Wanted) -> int | None:
+    """What is at hand; whoever may wait is served without a cache that cannot be used."""
+    try:
+        return contents.open_present(wanted)
+    except StoreFull:
+        return None
 
 
 def _key(piece: Piece) -> ObjectKey:

@@ -54,8 +54,9 @@ class Channel:
         `alert` says that no other thread is at work on a request: watching would take the interpreter from it.
         """
         while True:
+            watching = alert and self._brisk
             try:
-                if (length := self._look(watching=alert and self._brisk)) is not None:
+                if (length := self._look(watching=watching)) is not None:
                     return length
             except OSError as error:
                 if error.errno in _GONE:
@@ -63,7 +64,7 @@ class Channel:
                 # ENOENT: the request was taken back by a signal before it could be read.
                 if error.errno != errno.ENOENT:
                     raise
-            if not self._sleep():
+            if not self._sleep(watched=watching):
                 return 0
 
     def _look(self, *, watching: bool) -> int | None:
@@ -78,14 +79,13 @@ class Channel:
                 now = time.monotonic()
                 until = until or now + _WATCHED
                 if now > until:
-                    self._brisk = False
                     return None
 
-    def _sleep(self) -> bool:
-        """Until there is a request; False if `wake` was called."""
+    def _sleep(self, *, watched: bool) -> bool:
+        """Until there is a request; False if `wake` was called. Who `watched` in vain does not begin again at once."""
         began = time.monotonic()
         ready = self._poll.poll()
-        self._brisk = self._may_watch and time.monotonic() - began < _SOON
+        self._brisk = self._may_watch and not watched and time.monotonic() - began < _SOON
         return len(ready) == 1 and ready[0][0] != self._bell
 
     def wake(self) -> None:

@@ -14,7 +14,7 @@ Job = Callable[[], None]
 class Workers:
     """Up to `limit` daemon threads: one that hangs in a download must not keep the process from ending.
 
-    Only one thread submits. Start threads after the fork: they do not survive it.
+    One thread submits at a time. Start threads after the fork: they do not survive it.
 
     Each thread sleeps by itself, and a job wakes the one that slept last. Threads that wait for one queue wake each
     other in turns: a queue's lock is handed on by whoever was woken, and half of them find nothing.
@@ -32,11 +32,13 @@ class Workers:
     def submit(self, job: Job) -> None:
         """Run `job` soon, in the order of submission. It should not raise: what escapes it is only logged.
 
-        Raises RuntimeError if the system gives no thread and there is none yet: then nothing will run it.
+        Raises RuntimeError after `stop`, or if the system gives no thread and there is none yet: then nothing will run it.
         """
         if not self._idle and len(self._threads) < self._limit:
             self._start()
         with self._lock:
+            if self._stopping:
+                raise RuntimeError("the workers were stopped")
             if not self._idle:
                 self._jobs.append(job)
                 return

@@ -52,11 +52,13 @@ class Line:
 class Peer:
     """One server, as one store asks it: by way of that store's proxy or directly."""
 
-    def __init__(self, pool: HTTPConnectionPool) -> None:
+    def __init__(self, pool: HTTPConnectionPool, scheme: str) -> None:
         self._pool = pool
+        # By way of a proxy, https goes through a tunnel. The pool's scheme would be that of the proxy.
+        self._tunnelled = pool.proxy is not None and scheme == "https"
         self.headers: dict[str, str] = {}
         """What the proxy wants to hear with every request."""
-        if pool.proxy is not None and pool.scheme == "http":
+        if pool.proxy is not None and not self._tunnelled:
             self.headers = dict(pool.proxy_headers)
 
     def line(self, seconds: float) -> Line:
@@ -71,7 +73,7 @@ class Peer:
     def _connect(self, connection: Any, seconds: float) -> None:
         connection.timeout = seconds
         try:
-            if self._pool.proxy is not None and self._pool.scheme == "https":
+            if self._tunnelled:
                 self._pool._prepare_proxy(connection)  # noqa: SLF001
             else:
                 connection.connect()
@@ -96,7 +98,7 @@ class Connections:
         pool = self._manager.connection_from_url(url)
         if isinstance(pool, HTTPSConnectionPool):
             _trust(pool, self._certificates or _system_certificates())
-        return Peer(pool)
+        return Peer(pool, urllib.parse.urlsplit(url).scheme)
 
     def close(self) -> None:
         """Close those that are idle."""

@@ -206,7 +206,7 @@ def test_watching_ends_and_is_not_begun_again_before_a_request_came_soon(scripte
     script = scripted()
     script.receive(0, 80, sleeps=SOON)
     # The moment is 50 µs, seven looks until it is over; then sleep, and one more.
-    script.receive(*[0] * 7, 80, sleeps=LATE)
+    script.receive(*[0] * 7, 80, sleeps=SOON)
     assert script.receive(0, 80, sleeps=LATE) == 2
     assert script.receive(0, 80, sleeps=SOON) == 2
     script.receive(0, 0, 80)

@@ -1,11 +1,16 @@
 """HTTP from servers and proxies that fail, lie or stall: everything ends, as MissingObject or Unreachable."""
 
+import base64
+import contextlib
 import datetime as dt
 import http.server
 import ipaddress
 import os
+import shutil
 import socket
+import socketserver
 import ssl
+import subprocess
 import threading
 
 import certifi
@@ -16,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cvfs.errors import MissingObject, Trouble, Unreachable
+from cvfs.store import connections
 from cvfs.store.base import fetch_document
 from cvfs.store.http import MAX_REDIRECTS, USER_AGENT, HttpOptions, HttpStore, Timeouts, encode_place
 
@@ -478,7 +484,17 @@ def test_a_password_for_the_proxy_is_sent_and_never_shown(serve):
         _fetch(HttpStore("http://far.example.org", url))
     assert "secret" not in str(raised.value)
     assert "secret" not in str(HttpStore("http://far.example.org", url))
-    assert proxy.requests[0].headers["proxy-authorization"].startswith("Basic ")
+    assert proxy.requests[0].headers["proxy-authorization"] == f"Basic {base64.b64encode(b'me:secret').decode()}"
+
+
+@pytest.mark.parametrize(
+    ("user", "told"), [("m%40e:s%3Ac%2Fr%C3%A9t", "m@e:s:c/rét"), ("me", "me:"), ("me:", "me:"), ("", None)]
+)
+def test_names_and_passwords_of_proxies_are_encoded(user, told):
+    expected = (
+        {} if told is None else {"proxy-authorization": f"Basic {base64.b64encode(told.encode('latin-1')).decode()}"}
+    )
+    assert connections._password(f"http://{user}@proxy.example.org:3128") == expected
 
 
 @pytest.fixture
@@ -524,6 +540,61 @@ def secure(certificate):
 
 def test_https_with_a_certificate_that_is_trusted(secure, certificate):
     assert _fetch(HttpStore(secure, options=HttpOptions(certificates=certificate[0]))) == BODY
+
+
+def test_https_with_a_directory_of_certificates(secure, certificate, tmp_path):
+    words = ["openssl", "x509", "-hash", "-noout", "-in", certificate[0]]
+    digest = subprocess.run(words, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    (tmp_path / "trusted").mkdir()
+    shutil.copy(certificate[0], tmp_path / "trusted" / f"{digest}.0")
+    assert _fetch(HttpStore(secure, options=HttpOptions(certificates=str(tmp_path / "trusted")))) == BODY
+
+
+@pytest.fixture
+def tunnelling():
+    """A proxy that only builds tunnels; gives its port and what it was asked."""
+    asked: list[bytes] = []
+
+    class Tunnel(socketserver.StreamRequestHandler):
+        def handle(self):
+            head = iter(self.rfile.readline, b"\r\n")
+            asked.append(b"".join(head))
+            host, _, port = asked[-1].split()[1].decode().partition(":")
+            with socket.create_connection((host, int(port)), 10) as server:
+                self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                threading.Thread(target=_pump, args=(server, self.connection), daemon=True).start()
+                _pump(self.connection, server)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel) as proxy:
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield proxy.server_address[1], asked
+        proxy.shutdown()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(65536):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+
+
+def test_https_goes_through_a_tunnel_of_the_proxy(secure, certificate, tunnelling):
+    """The proxy hears the password and the server's name, and nothing of what is said inside."""
+    port, asked = tunnelling
+    options = HttpOptions(certificates=certificate[0])
+    store = HttpStore(secure, f"http://me:secret@127.0.0.1:{port}", options=options)
+    assert _fetch(store) == BODY
+    assert len(asked) == 1
+    assert asked[0].startswith(f"CONNECT {secure.removeprefix('https://')} HTTP/1.".encode())
+    assert f"proxy-authorization: basic {base64.b64encode(b'me:secret').decode()}".lower() in asked[0].decode().lower()
+    with pytest.raises(Unreachable, match=r"(?i)certificate"):
+        _fetch(HttpStore(secure, f"http://127.0.0.1:{port}"))
+
+
+def test_a_proxy_that_speaks_https_is_asked_without_a_tunnel(secure, certificate):
+    store = HttpStore("http://far.example.org", secure, options=HttpOptions(certificates=certificate[0]))
+    assert _fetch(store) == BODY
 
 
 def test_https_with_a_certificate_that_nobody_knows_is_refused(secure):

@@ -125,7 +125,9 @@ class CacheFiles:
                 if self._marked:
                     _mark(target, digest)
             finally:
-                os.close(target)
+                # Over NFS a full disk may show only now.
+                with storing:
+                    os.close(target)
             with storing:
                 return Written(self._commit(temporary, name), total, digest)
         except BaseException:
