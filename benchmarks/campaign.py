@@ -1,11 +1,15 @@
 """Runs contests: everybody in turns, in an order that rotates, for what changes on a machine changes for all; times nothing."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from benchmarks.model import Contest, Failed, Key, Link, Result, Sample, Take, Unavailable
+from benchmarks.model import EVERYBODY, Contest, Failed, Key, Link, Result, Sample, Take, Unavailable
 
 Say = Callable[[str], None]
+
+_TROUBLE = (Failed, Unavailable, OSError, ValueError, subprocess.SubprocessError)
+"""What puts one contestant out, or one contest: a run of hours goes on without it."""
 
 
 def to_stderr(line: str) -> None:
@@ -28,8 +32,8 @@ def held(contest: Contest, repetitions: int) -> Result:
     try:
         with contest.opened() as contestants:
             return _rounds(contest.key, contestants, repetitions)
-    except (Failed, Unavailable, OSError) as error:
-        return Result(contest.key, {}, {"-": _told(error)})
+    except _TROUBLE as error:
+        return Result(contest.key, {}, {EVERYBODY: _told(error)})
 
 
 def _rounds(key: Key, contestants: Mapping[str, Take | Unavailable], repetitions: int) -> Result:
@@ -40,7 +44,7 @@ def _rounds(key: Key, contestants: Mapping[str, Take | Unavailable], repetitions
         for name in rotated([name for name in takes if name not in troubles], number):
             try:
                 samples[name].append(takes[name]())
-            except (Failed, Unavailable, OSError) as error:
+            except _TROUBLE as error:
                 troubles[name] = _told(error)
     return Result(key, {name: tuple(found) for name, found in samples.items() if found}, troubles)
 

@@ -65,25 +65,33 @@ class Reading:
             return lambda: self._once(target, self.state)
         except Unavailable as reason:
             return reason
-        except Failed as error:
+        except (Failed, OSError) as error:
             return Unavailable(str(error))
 
     # --- states -------------------------------------------------------------------------------------------------------
 
     def _once(self, target: Target, state: State) -> Sample:
         """In a place of its own."""
-        with target.place(self.workload.tree, state, self.link) as place:
-            sample = self._measured(place)
+        with self._place(target, state, self.link) as place:
+            sample = self._measured(place) if state is State.COLD else self._measured_filled(place)
         if state is State.COLD:
             self.caches.filled_by[self._cache(target)] = self.workload.name
         return sample
+
+    @contextlib.contextmanager
+    def _place(self, target: Target, state: State, link: Link) -> Iterator[Place]:
+        """Whatever becomes of it, a cache that was emptied is not full before somebody says so."""
+        if state is State.COLD:
+            self.caches.filled_by.pop(self._cache(target), None)
+        with target.place(self.workload.tree, state, link) as place:
+            yield place
 
     def _fill(self, target: Target) -> None:
         """The cache as a complete run of this work leaves it; where it is not already, by a run that nobody counts."""
         if self.caches.filled_by.get(self._cache(target)) == self.workload.name:
             return
         try:
-            with target.place(self.workload.tree, State.COLD, Link()) as place:
+            with self._place(target, State.COLD, Link()) as place:
                 self._run(place)
         except Unavailable:
             # A target that is never cold has its caches as they are.
@@ -95,17 +103,17 @@ class Reading:
         """The work is done once by the way; what is then measured is done in the same place."""
         place = stack.enter_context(target.place(self.workload.tree, State.HOT, self.link))
         self._run(place)
-        return lambda: self._measured_hot(place)
+        return lambda: self._measured_filled(place)
 
-    def _measured_hot(self, place: Place) -> Sample:
+    def _measured_filled(self, place: Place) -> Sample:
         sample = self._measured(place)
         if sample.client and sample.client.requests:
-            raise Failed(f"hot, but the server was asked {sample.client.requests} times")
+            raise Failed(f"{self.state.value}, but the server was asked {sample.client.requests} times")
         return sample
 
     def _picture(self, target: Target) -> None:
         try:
-            with target.place(self.workload.tree, self.state, self.link) as place:
+            with self._place(target, self.state, self.link) as place:
                 if self.state is State.HOT:
                     self._run(place)
                 if place.pid is not None and self.flames:

@@ -41,6 +41,11 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def peak(pid: int) -> int:
+    """The most memory that this one process ever had, in bytes; 0 if it has ended."""
+    return _of(pid).peak
+
+
 def has_gone(pid: int) -> bool:
     """Whether it has ended, waited for or not."""
     lines = _lines(f"/proc/{pid}/stat")
@@ -52,7 +57,11 @@ def _of(pid: int) -> Taken:
     if not values:
         return Taken()
     memory = [int(values[name].split()[0]) * _KIB if name in values else 0 for name in ("VmRSS", "VmHWM")]
-    return Taken(processor_seconds(pid), memory[0], memory[1], _switches(pid))
+    try:
+        return Taken(processor_seconds(pid), memory[0], memory[1], _switches(pid))
+    except OSError:
+        # It ended between two looks.
+        return Taken(0.0, memory[0], memory[1])
 
 
 def processor_seconds(pid: int) -> float:

@@ -54,7 +54,8 @@ def run(
         process = _start(command, environment, directory, output, errors)
         with attending(process.pid):
             status, cpu_seconds = _wait(process, patience)
-        seconds = time.monotonic() - started
+            # Before whoever attends has been seen off.
+            seconds = time.monotonic() - started
         if status:
             raise Failed(f"{command[0]}: {_why(status, errors)}")
         return _measured(seconds, cpu_seconds, _end(output))

@@ -100,4 +100,5 @@ def _first_line(*command: str) -> str:
     if shutil.which(command[0]) is None:
         return ""
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_PATIENCE)
+    # zstd frames what it says with stars.
     return done.stdout.partition("\n")[0].strip("* ") if done.returncode == 0 else ""

@@ -26,10 +26,11 @@ class Memory:
     lookups: int
     targets: Sequence[Target]
     work_dir: Path
+    name: str = "memory"
 
     @property
     def key(self) -> Key:
-        return Key("memory")
+        return Key(self.name)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Mapping[str, Take | Unavailable]]:
@@ -39,7 +40,7 @@ class Memory:
         try:
             target.hold(self.names)
             target.hold(self.software)
-        except (Unavailable, Failed) as error:
+        except (Unavailable, Failed, OSError) as error:
             return Unavailable(str(error))
         return lambda: self._once(target)
 

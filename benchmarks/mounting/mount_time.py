@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from benchmarks.network.link import connected
 from benchmarks.publishing.programs import run
 from benchmarks.targets.base import Target
 from benchmarks.targets.cvfs_mount import CvfsMount
-from benchmarks.targets.mounted import unmount
+from benchmarks.targets.mounted import emptied, unmount
 from benchmarks.targets.original import Original, configuration
 from benchmarks.targets.site import FQRN, Site, published, url_of, warmed
 from benchmarks.trees.base import Tree
@@ -50,7 +49,7 @@ class MountTime:
             target.hold(self.tree)
             # Bytecode and, if it is to be full, the cache come from a mount that nobody counts.
             self._once(target)
-        except (Unavailable, Failed) as error:
+        except (Unavailable, Failed, OSError) as error:
             return Unavailable(str(error))
         return lambda: self._once(target)
 
@@ -58,8 +57,7 @@ class MountTime:
         area = self.work_dir / "clients" / "mount-time" / "".join(filter(str.isalnum, target.name))
         cache, mountpoint = area / "cache", area / "mnt"
         if self.state is State.COLD:
-            for place in (cache, cache.with_name("cache.trust")):
-                shutil.rmtree(place, ignore_errors=True)
+            emptied(cache, cache.with_name("cache.trust"))
         for place in (cache, mountpoint):
             place.mkdir(parents=True, exist_ok=True)
         compression = target.compression if isinstance(target, CvfsMount) else "zlib"

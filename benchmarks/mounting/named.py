@@ -34,7 +34,7 @@ def _mount(targets: Sequence[Target], work_dir: Path, small: bool) -> Sequence[C
 
 def _memory(targets: Sequence[Target], work_dir: Path, small: bool) -> Sequence[Contest]:
     if small:
-        return [Memory(names(10_000), PYTHON, 20_000, targets, work_dir)]
+        return [Memory(names(10_000), PYTHON, 20_000, targets, work_dir, "memory-small")]
     return [Memory(names(100_000), SOFTWARE, 1_000_000, targets, work_dir)]
 
 

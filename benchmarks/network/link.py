@@ -49,7 +49,7 @@ class Connected(Protocol):
 
 @contextlib.contextmanager
 def connected(site: Path, link: Link, state: Path, work: Path) -> Iterator[Connected]:
-    """A server for the site, behind that link. Without any delay there is no relay, which takes its own 70 µs for a request,
+    """A server for the site, behind that link. Without any delay there is no relay, which takes its own 65 µs for a request,
     unless nobody else would count. Raises Failed."""
     with served(site, state, work) as server:
         if link == Link() and server.counts:

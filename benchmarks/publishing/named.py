@@ -47,7 +47,9 @@ PUBLISHING: Mapping[str, Work] = {
 
 
 def contest(name: str, work_dir: Path, *, quick: bool = False) -> Contest:
-    """The contest of that name, as large as the quick set or the full one has it. Raises KeyError."""
+    """The contest of that name, as large as the full set has it; that of the quick set has another. Raises KeyError."""
     work = PUBLISHING[name]
     files = work.quick_files if quick else work.files
-    return PublishingContest(Key(name), work_dir, lambda place: work.prepare(place, files))
+    return PublishingContest(
+        Key(f"{name}-small" if quick else name), work_dir, lambda place: work.prepare(place, files)
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.measuring import running
-from benchmarks.measuring.processes import family, taken
+from benchmarks.measuring.processes import family, peak
 from benchmarks.measuring.running import Ran
 from benchmarks.model import Sample, Unavailable
 
@@ -65,4 +65,4 @@ class _Memory:
     def _watch(self, pid: int) -> None:
         while not self.over.wait(_INTERVAL):
             for member in family(pid):
-                self.peaks[member] = max(self.peaks.get(member, 0), taken(member).peak)
+                self.peaks[member] = max(self.peaks.get(member, 0), peak(member))

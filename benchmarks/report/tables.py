@@ -20,7 +20,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: i
 
 
 def figure(value: float) -> str:
-    """Three digits that matter, no powers of ten: 0.0123, 1.23, 123, 12,345."""
+    """Three digits that matter: 0.0123, 1.23, 123, 12,345; powers of ten only for what is less than 0.0001."""
     if value == 0:
         return "0"
     if value >= 100:

@@ -19,7 +19,10 @@ _NAMES = {"stat": "GETATTR", "dir_open": "OPENDIR", "forget_multi": "BATCH_FORGE
 
 def state(path: Path) -> dict[str, Any]:
     """All that a mount of cvfs says. Raises Failed."""
-    answer: dict[str, Any] = json.loads(ask(path, "stat"))
+    try:
+        answer: dict[str, Any] = json.loads(ask(path, "stat"))
+    except ValueError as error:
+        raise Failed(f"{path}: no answer of a client: {error}") from error
     return answer
 
 

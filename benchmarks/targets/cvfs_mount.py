@@ -1,7 +1,6 @@
 """A mount by cvfs, native or by fusepy, with any settings; each sample has a mount of its own unless it is to be hot."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from benchmarks.measuring.commands import CVFS, environment
 from benchmarks.model import Link, State, Unavailable
 from benchmarks.network.link import connected
 from benchmarks.targets import control, kernel_caches
-from benchmarks.targets.mounted import MountPlace, serving
+from benchmarks.targets.mounted import MountPlace, emptied, serving
 from benchmarks.targets.site import FQRN, Site, published, url_of, warmed
 from benchmarks.targets.surroundings import Surroundings
 from benchmarks.trees.base import Tree
@@ -63,8 +62,7 @@ class CvfsMount:
 def _prepare(site: Site, cache: Path, state: State) -> None:
     """What the client or the server reads lies in memory, for every sample alike: another target may just have dropped it."""
     if state is State.COLD:
-        shutil.rmtree(cache, ignore_errors=True)
-        shutil.rmtree(cache.with_name(f"{cache.name}.trust"), ignore_errors=True)
+        emptied(cache, cache.with_name(f"{cache.name}.trust"))
         warmed(site)
     elif state is State.WARM:
         kernel_caches.fill(cache)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -88,6 +89,13 @@ def end(process: "subprocess.Popen[bytes]", mountpoint: Path) -> None:
         process.kill()
         process.wait(_KILLED_WITHIN)
     unmount(mountpoint)
+
+
+def emptied(*directories: Path) -> None:
+    """Take directories away with all that is in them. Raises OSError: what stayed would pass for cold."""
+    for directory in directories:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(directory)
 
 
 def unmount(mountpoint: Path) -> None:

@@ -14,7 +14,7 @@ from benchmarks.measuring.processes import has_gone
 from benchmarks.model import Failed, Link, State, Unavailable
 from benchmarks.network.link import connected
 from benchmarks.targets import control, kernel_caches
-from benchmarks.targets.mounted import MountPlace, is_mounted, unmount
+from benchmarks.targets.mounted import MountPlace, emptied, is_mounted, unmount
 from benchmarks.targets.site import FQRN, Site, published, url_of, warmed
 from benchmarks.targets.surroundings import Surroundings
 from benchmarks.trees.base import Tree
@@ -67,7 +67,7 @@ def configuration(cache: Path, url: str, key: Path) -> str:
 
 def _prepare(site: Site, cache: Path, state: State) -> None:
     if state is State.COLD:
-        shutil.rmtree(cache, ignore_errors=True)
+        emptied(cache)
         warmed(site)
     elif state is State.WARM:
         kernel_caches.fill(cache)
@@ -109,8 +109,11 @@ def _start(words: list[str], work: Path) -> None:
 
 
 def _wait_gone(pid: int) -> None:
+    """Raises Failed: who lives on shares the cache of the next sample."""
     deadline = time.monotonic() + _PATIENCE
-    while pid and not has_gone(pid) and time.monotonic() < deadline:
+    while pid and not has_gone(pid):
+        if time.monotonic() > deadline:
+            raise Failed(f"{_PROGRAM}: process {pid} has not ended {_PATIENCE:g} s after its mount")
         time.sleep(_PAUSE)
 
 

@@ -39,7 +39,8 @@ def published(tree: Tree, surroundings: Surroundings, compression: str) -> Site:
     """The repository, published if it is not there yet. Raises Unavailable."""
     source = surroundings.tree(tree)
     directory = surroundings.work / "sites" / f"{tree.name}-{tree.version}-{compression}"
-    marker = directory.with_suffix(".complete")
+    # A tree's name may have a dot in it.
+    marker = directory.with_name(f"{directory.name}.complete")
     if not marker.exists():
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)

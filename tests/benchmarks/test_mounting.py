@@ -32,7 +32,7 @@ def targets(surroundings):
 @pytest.mark.parametrize("small", [True, False])
 def test_every_contest_has_a_key_of_its_own(targets, surroundings, small):
     keys = [one.key for made in MOUNTING.values() for one in made.contests(targets, surroundings.work, small)]
-    assert keys == [Key("mount", State.COLD), Key("mount", State.WARM), Key("memory")]
+    assert keys == [Key("mount", State.COLD), Key("mount", State.WARM), Key("memory-small" if small else "memory")]
 
 
 @pytest.mark.system

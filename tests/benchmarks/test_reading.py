@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import reading
 from benchmarks.campaign import held
 from benchmarks.model import ClientCosts, Key, Link, State, Unavailable
 from benchmarks.reading import Caches, Reading, file_name
@@ -104,7 +105,7 @@ def test_cold_is_a_new_place_each_time(surroundings):
 
 
 def test_warm_follows_a_complete_run_of_the_same_work(surroundings):
-    client, caches = Client(surroundings), Caches()
+    client, caches = Client(surroundings, asked=0), Caches()
     hold(READ, State.WARM, client, caches=caches)
     assert [state for state, _ in client.states] == [State.COLD, State.WARM, State.WARM]
     other = Workload("other", "", TREE, READ.command)
@@ -126,10 +127,27 @@ def test_hot_is_one_place_where_the_work_was_done_before(surroundings):
     assert len(result.samples["client"]) == 3
 
 
-def test_hot_that_asks_the_server_is_a_failure_that_is_told(surroundings):
-    result = hold(READ, State.HOT, Client(surroundings, asked=2), Local(surroundings))
-    assert result.troubles == {"client": "hot, but the server was asked 2 times"}
+@pytest.mark.parametrize("state", [State.WARM, State.HOT])
+def test_a_full_cache_that_asks_the_server_is_a_failure_that_is_told(surroundings, state):
+    result = hold(READ, state, Client(surroundings, asked=2), Local(surroundings))
+    assert result.troubles == {"client": f"{state}, but the server was asked 2 times"}
     assert list(result.samples) == ["local"]
+
+
+def test_a_cache_that_was_emptied_is_not_taken_for_full(surroundings, tmp_path, monkeypatch):
+    """A flame graph begins with an empty cache; here nobody samples, and the work is not done."""
+
+    def refuse(_pid, _path):
+        raise Unavailable("nobody may look")
+
+    monkeypatch.setattr(reading, "recorded", refuse)
+    monkeypatch.setattr(Place.__init__, "__defaults__", (1, 0))
+    client, caches = Client(surroundings, asked=0), Caches()
+    pictured = Reading(READ, State.COLD, Link(), [client], surroundings.work, caches, tmp_path)
+    assert held(pictured, 1).samples
+    client.states.clear()
+    hold(READ, State.WARM, client, caches=caches, repetitions=1)
+    assert [state for state, _ in client.states] == [State.COLD, State.WARM]
 
 
 def test_every_place_is_left(surroundings):
