@@ -2,25 +2,23 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measuring.commands import CVFS, environment
-from benchmarks.measuring.processes import has_gone, taken
+from benchmarks.measuring.commands import environment
+from benchmarks.measuring.processes import taken
 from benchmarks.model import Failed, Key, Link, Sample, State, Take, Unavailable
 from benchmarks.network.link import connected
 from benchmarks.publishing.programs import run
 from benchmarks.targets.base import Target
 from benchmarks.targets.cvfs_mount import CvfsMount
-from benchmarks.targets.mounted import emptied, unmount
-from benchmarks.targets.original import Original, configuration
-from benchmarks.targets.site import FQRN, Site, published, url_of, warmed
+from benchmarks.targets.mounted import emptied, trust_beside, unmount, wait_gone
+from benchmarks.targets.original import Original
+from benchmarks.targets.site import published, url_of, warmed
 from benchmarks.trees.base import Tree
 
 _PATIENCE = 60.0
-_PAUSE = 0.02
 _WITH_DOTS = 3
 """What `ls -a` shows at least of a directory that is not empty."""
 
@@ -57,34 +55,18 @@ class MountTime:
         area = self.work_dir / "clients" / "mount-time" / "".join(filter(str.isalnum, target.name))
         cache, mountpoint = area / "cache", area / "mnt"
         if self.state is State.COLD:
-            emptied(cache, cache.with_name("cache.trust"))
+            emptied(cache, trust_beside(cache))
         for place in (cache, mountpoint):
             place.mkdir(parents=True, exist_ok=True)
         compression = target.compression if isinstance(target, CvfsMount) else "zlib"
         site = published(self.tree, target.surroundings, compression)
         warmed(site)
         with connected(site.directory, Link(), area / "server", self.work_dir) as end:
-            words = _words_of(target, site, url_of(end), mountpoint, cache)
+            words = target.words(url_of(end), mountpoint, site, cache)
             try:
                 return _mounted(words, mountpoint, self.work_dir)
             finally:
                 _end(mountpoint)
-
-
-def _words_of(target: CvfsMount | Original, site: Site, url: str, mountpoint: Path, cache: Path) -> list[str]:
-    if isinstance(target, CvfsMount):
-        return _words(target, url, site, mountpoint, cache)
-    settings = cache.with_name("client.conf")
-    settings.write_text(configuration(cache, url, site.key))
-    return ["cvmfs2", "-o", f"config={settings}", FQRN, str(mountpoint)]
-
-
-def _words(target: CvfsMount, url: str, site: Site, mountpoint: Path, cache: Path) -> list[str]:
-    words = [*CVFS, "mount", url, str(mountpoint), "-k", str(site.key), "-c", str(cache), "-p", "DIRECT"]
-    words += ["--fuse-binding", target.binding]
-    for option in target.options:
-        words += ["-o", option]
-    return words
 
 
 def _mounted(words: Sequence[str], mountpoint: Path, work_dir: Path) -> Sample:
@@ -115,8 +97,4 @@ def _end(mountpoint: Path) -> None:
         unmount(mountpoint)
         return
     unmount(mountpoint)
-    deadline = time.monotonic() + _PATIENCE
-    while not has_gone(pid):
-        if time.monotonic() > deadline:
-            raise Failed(f"the client of {mountpoint}, process {pid}, did not end")
-        time.sleep(_PAUSE)
+    wait_gone(pid)

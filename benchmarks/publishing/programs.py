@@ -29,8 +29,8 @@ def run(
     memory = _Memory()
     os.sync()
     ran = running.run(words, surroundings or os.environ, patience, directory, memory.watched)
-    peak = sum(memory.peaks.values())
-    return ran, {"peak": float(peak)} if peak else {}
+    total = sum(memory.peaks.values())
+    return ran, {"peak": float(total)} if total else {}
 
 
 def sample(words: Sequence[str], directory: Path) -> Sample:

@@ -8,9 +8,9 @@ from pathlib import Path
 from benchmarks.measuring.commands import CVFS, environment
 from benchmarks.model import Link, State, Unavailable
 from benchmarks.network.link import connected
-from benchmarks.targets import control, kernel_caches
-from benchmarks.targets.mounted import MountPlace, emptied, serving
-from benchmarks.targets.site import FQRN, Site, published, url_of, warmed
+from benchmarks.targets import control
+from benchmarks.targets.mounted import MountPlace, prepare, serving
+from benchmarks.targets.site import FQRN, Site, published, url_of
 from benchmarks.targets.surroundings import Surroundings
 from benchmarks.trees.base import Tree
 
@@ -38,11 +38,11 @@ class CvfsMount:
             raise Unavailable("there is no /dev/fuse here")
         site = published(tree, self.surroundings, self.compression)
         cache = self._area(tree) / "cache"
-        _prepare(site, cache, state)
+        prepare(site, cache, state)
         work, mountpoint = self.surroundings.work, self._area(tree) / "mnt"
         with contextlib.ExitStack() as stack:
             end = stack.enter_context(connected(site.directory, link, self._area(tree) / "server", work))
-            words = self._words(url_of(end), mountpoint, site, cache)
+            words = self.words(url_of(end), mountpoint, site, cache, "-f", "-q", _QUOTA)
             pid = stack.enter_context(serving(words, mountpoint, environment(work), self._area(tree) / "client.log"))
             yield MountPlace(mountpoint, pid, end, lambda: control.state(cache / f"cvmfs_io.{FQRN}")["requests"])
 
@@ -51,19 +51,10 @@ class CvfsMount:
         name = "".join(letter if letter.isalnum() or letter in "-_.=" else "_" for letter in self.name)
         return self.surroundings.work / "clients" / name / f"{tree.name}-{tree.version}"
 
-    def _words(self, url: str, mountpoint: Path, site: Site, cache: Path) -> list[str]:
-        words = [*CVFS, "mount", "-f", url, str(mountpoint), "-k", str(site.key), "-c", str(cache), "-q", _QUOTA]
+    def words(self, url: str, mountpoint: Path, site: Site, cache: Path, *more: str) -> list[str]:
+        """The command that mounts, with more options."""
+        words = [*CVFS, "mount", url, str(mountpoint), "-k", str(site.key), "-c", str(cache), *more]
         words += ["--fuse-binding", self.binding, "-p", "DIRECT"]
         for option in self.options:
             words += ["-o", option]
         return words
-
-
-def _prepare(site: Site, cache: Path, state: State) -> None:
-    """What the client or the server reads lies in memory, for every sample alike: another target may just have dropped it."""
-    if state is State.COLD:
-        emptied(cache, cache.with_name(f"{cache.name}.trust"))
-        warmed(site)
-    elif state is State.WARM:
-        kernel_caches.fill(cache)
-    cache.mkdir(parents=True, exist_ok=True)

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measuring.processes import taken
-from benchmarks.model import ClientCosts, Failed
+from benchmarks.measuring.processes import has_gone, taken
+from benchmarks.model import ClientCosts, Failed, State
 from benchmarks.network.link import Connected
+from benchmarks.targets import kernel_caches
+from benchmarks.targets.site import Site, warmed
 
 _PATIENCE = 60.0
+_PAUSE = 0.02
 _KILLED_WITHIN = 10.0
 
 
@@ -96,6 +99,30 @@ def emptied(*directories: Path) -> None:
     for directory in directories:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(directory)
+
+
+def prepare(site: Site, cache: Path, state: State) -> None:
+    """What the client or the server reads lies in memory, for every sample alike: another target may just have dropped it."""
+    if state is State.COLD:
+        emptied(cache, trust_beside(cache))
+        warmed(site)
+    elif state is State.WARM:
+        kernel_caches.fill(cache)
+    cache.mkdir(parents=True, exist_ok=True)
+
+
+def trust_beside(cache: Path) -> Path:
+    """Where a client of cvfs remembers the newest revision that it saw."""
+    return cache.with_name(f"{cache.name}.trust")
+
+
+def wait_gone(pid: int, patience: float = _PATIENCE) -> None:
+    """Raises Failed: a client that lives on after its mount shares the cache of the next sample."""
+    deadline = time.monotonic() + patience
+    while not has_gone(pid):
+        if time.monotonic() > deadline:
+            raise Failed(f"a client, process {pid}, has not ended {patience:g} s after its mount")
+        time.sleep(_PAUSE)
 
 
 def unmount(mountpoint: Path) -> None:

@@ -4,24 +4,21 @@ import contextlib
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measuring.commands import environment
-from benchmarks.measuring.processes import has_gone
 from benchmarks.model import Failed, Link, State, Unavailable
 from benchmarks.network.link import connected
-from benchmarks.targets import control, kernel_caches
-from benchmarks.targets.mounted import MountPlace, emptied, is_mounted, unmount
-from benchmarks.targets.site import FQRN, Site, published, url_of, warmed
+from benchmarks.targets import control
+from benchmarks.targets.mounted import MountPlace, is_mounted, prepare, unmount, wait_gone
+from benchmarks.targets.site import FQRN, Site, published, url_of
 from benchmarks.targets.surroundings import Surroundings
 from benchmarks.trees.base import Tree
 
 _PROGRAM = "cvmfs2"
 _PATIENCE = 60.0
-_PAUSE = 0.05
 _CONFIGURATION = """\
 CVMFS_CACHE_BASE={cache}
 CVMFS_SHARED_CACHE=no
@@ -51,13 +48,19 @@ class Original:
         """The cache is this target's alone, one for each tree."""
         site = published(tree, self.surroundings, "zlib")
         area = self.surroundings.work / "clients" / self.name / f"{tree.name}-{tree.version}"
-        _prepare(site, area / "cache", state)
+        prepare(site, area / "cache", state)
         work = self.surroundings.work
         with (
             connected(site.directory, link, area / "server", work) as end,
-            _mounted(area, url_of(end), site, work) as pid,
+            _mounted(self.words(url_of(end), area / "mnt", site, area / "cache"), work) as pid,
         ):
             yield MountPlace(area / "mnt", pid, end, lambda: control.operations(_socket(area / "cache")))
+
+    def words(self, url: str, mountpoint: Path, site: Site, cache: Path) -> list[str]:
+        """The command that mounts; what it is configured with lies beside its cache from now on."""
+        settings = cache.with_name("client.conf")
+        settings.write_text(configuration(cache, url, site.key))
+        return [_PROGRAM, "-o", f"config={settings}", FQRN, str(mountpoint)]
 
 
 def configuration(cache: Path, url: str, key: Path) -> str:
@@ -65,30 +68,19 @@ def configuration(cache: Path, url: str, key: Path) -> str:
     return _CONFIGURATION.format(cache=cache, url=url, key=key)
 
 
-def _prepare(site: Site, cache: Path, state: State) -> None:
-    if state is State.COLD:
-        emptied(cache)
-        warmed(site)
-    elif state is State.WARM:
-        kernel_caches.fill(cache)
-    cache.mkdir(parents=True, exist_ok=True)
-
-
 @contextlib.contextmanager
-def _mounted(area: Path, url: str, site: Site, work: Path) -> Iterator[int]:
+def _mounted(words: list[str], work: Path) -> Iterator[int]:
     """It goes to the background when it is mounted; the number of the process that stays is asked of the mount."""
-    mountpoint, settings = area / "mnt", area / "client.conf"
+    mountpoint, pid = Path(words[-1]), 0
     mountpoint.mkdir(parents=True, exist_ok=True)
-    settings.write_text(configuration(area / "cache", url, site.key))
-    words = [_PROGRAM, "-o", f"config={settings}", FQRN, str(mountpoint)]
-    pid = 0
     try:
         _start(words, work)
         pid = int(os.getxattr(mountpoint, "user.pid"))
         yield pid
     finally:
         unmount(mountpoint)
-        _wait_gone(pid)
+        if pid:
+            wait_gone(pid)
 
 
 def _start(words: list[str], work: Path) -> None:
@@ -106,15 +98,6 @@ def _start(words: list[str], work: Path) -> None:
         raise Failed(f"{_PROGRAM}: the mount did not come to be: {error}") from error
     if not is_mounted(Path(words[-1])):
         raise Failed(f"{_PROGRAM}: nothing is mounted at {words[-1]}")
-
-
-def _wait_gone(pid: int) -> None:
-    """Raises Failed: who lives on shares the cache of the next sample."""
-    deadline = time.monotonic() + _PATIENCE
-    while pid and not has_gone(pid):
-        if time.monotonic() > deadline:
-            raise Failed(f"{_PROGRAM}: process {pid} has not ended {_PATIENCE:g} s after its mount")
-        time.sleep(_PAUSE)
 
 
 def _socket(cache: Path) -> Path:
