@@ -14,7 +14,7 @@ from benchmarks import campaign, plan
 from benchmarks.measuring.setting import setting
 from benchmarks.model import Contest, Link, Report, State
 from benchmarks.report import results
-from benchmarks.report.rendering import render
+from benchmarks.report.rendering import RESULTS, render
 from benchmarks.report.verbs import add_verbs
 from benchmarks.targets.named import DEFAULT, NAMES, split, targets
 from benchmarks.targets.surroundings import Surroundings
@@ -23,7 +23,6 @@ from benchmarks.workloads.base import READING
 from cvfs.errors import CvfsError, UsageError
 
 WORK = Path("build/benchmarks")
-RESULTS = "results.json"
 _REPETITIONS = {"quick": 3, "full": 5}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmarks.model import Report
 from benchmarks.report import results
 from benchmarks.report.markdown import page
+from cvfs.durable import replace_file
 from cvfs.errors import UsageError
 
 PAGE = "report.md"
@@ -18,7 +19,8 @@ def render(report: Report, directory: Path) -> Path:
     """The page `report.md` and its plots in a directory, which is made if it is not there."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / PAGE
-    _replace(path, f"# Benchmarks of cvfs\n\n{page(report, _plots(report, directory, directory))}")
+    text = f"# Benchmarks of cvfs\n\n{page(report, _plots(report, directory, directory))}"
+    replace_file(os.fspath(path), text.encode())
     return path
 
 
@@ -32,7 +34,7 @@ def render_into(report: Report, document: Path) -> None:
     body = page(report, _plots(report, beside, document.parent), level=3)
     beside.mkdir(parents=True, exist_ok=True)
     results.save(report, beside / RESULTS)
-    _replace(document, f"{before}{BEGIN}\n\n{body}\n{END}{after}")
+    replace_file(os.fspath(document), f"{before}{BEGIN}\n\n{body}\n{END}{after}".encode())
 
 
 def _plots(report: Report, directory: Path, seen_from: Path) -> list[str]:
@@ -57,10 +59,3 @@ def _around_marks(document: Path) -> tuple[str, str]:
     if not begin or not end:
         raise UsageError(f"{document} has no place for a report: it needs the lines `{BEGIN}` and `{END}`")
     return before, after
-
-
-def _replace(path: Path, text: str) -> None:
-    """As a whole: who is cut off leaves the page before."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

@@ -7,12 +7,14 @@ add does not make their results unreadable; a change of meaning gets a new forma
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.model import ClientCosts, Key, Link, Report, Result, Sample, State
+from cvfs.durable import replace_file
 from cvfs.errors import UsageError
 
 _Kind = TypeVar("_Kind")
@@ -38,9 +40,7 @@ def written(report: Report) -> str:
 
 def save(report: Report, path: Path) -> None:
     """Replaces what is there as a whole: a run that is cut off leaves the document of the contest before."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(written(report), encoding="utf-8")
-    draft.replace(path)
+    replace_file(os.fspath(path), written(report).encode())
 
 
 def load(path: Path) -> Report:
